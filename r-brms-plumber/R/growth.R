@@ -1,0 +1,70 @@
+# The routes: which engine, which model, and the shape of the reply. `service_dir` is set where these files are read.
+
+FORMULA <- "score ~ week + (week | student)"
+
+#' POST /growth/fit.
+#' @param body the request, as api.R declares it.
+#' @return the reply's fields. A fit with failing diagnostics is returned with warnings that say so: the caller decides.
+growth_fit <- function(body) {
+  check_request(body)
+  if (body$engine == "marginal") {
+    statistics <- body[c("patterns", "sum_yy")]
+    if (!is.null(body$rows)) statistics <- growth_patterns(body$rows)
+    fitted <- fit_marginal(statistics$patterns, statistics$sum_yy, load_model("growth_marginal", service_dir),
+                           body$n_samples, body$n_chains, body$seed)
+  } else {
+    fitted <- fit_brms(body$rows, load_brms(body$family, service_dir), body$family,
+                       body$n_samples, body$n_chains, body$seed)
+  }
+  list(
+    engine = body$engine,
+    family = body$family,
+    formula = FORMULA,
+    priors = growth_priors(body$family),
+    posterior_summary = fitted$summary,
+    diagnostics = fitted$diagnostics,
+    draws = draws_frame(fitted$draws),
+    predictions = if (!is.null(body$predict)) {
+      predict_brms(fitted, body$rows, body$family, body$predict$week, body$predict$goal)
+    },
+    warnings = c(fitted$warnings, diagnostic_warnings(fitted$diagnostics))
+  )
+}
+
+#' POST /growth/predict.
+growth_predict <- function(body) {
+  list(predictions = predict_growth(body$draws, body$students, body$at, body$goal))
+}
+
+#' Rules between the fields of a fit request.
+check_request <- function(body) {
+  invalid <- seedplumber::abort_invalid
+  if (body$engine == "marginal") {
+    if (body$family != "gaussian") invalid("family", "must be gaussian for engine marginal; engine brms has others")
+    if (!is.null(body$predict)) invalid("predict", "is for engine brms; for marginal fits there is /growth/predict")
+    if (is.null(body$rows) && (is.null(body$patterns) || is.null(body$sum_yy))) {
+      invalid("patterns", "and sum_yy are required for engine marginal, or else rows")
+    }
+    if (!is.null(body$rows) && !is.null(body$patterns)) invalid("rows", "must not be given beside patterns")
+  } else {
+    if (is.null(body$rows)) invalid("rows", "is required for engine brms")
+    if (!is.null(body$patterns)) invalid("patterns", "is for engine marginal; engine brms needs rows")
+  }
+}
+
+#' The priors in words of Stan; both engines have the same.
+growth_priors <- function(family) {
+  priors <- c(b_Intercept = "normal(0, 1)", b_week = "normal(0, 1)", sd_Intercept = "half-normal(0, 1)",
+              sd_week = "half-normal(0, 1)", cor = "lkj(2)", sigma = "half-normal(0, 1)",
+              if (family == "student") c(nu = "gamma(2, 0.1), nu > 1"))
+  data.frame(parameter = names(priors), prior = unname(priors))
+}
+
+#' A worker is warm once the model is in memory and has run.
+warm_growth <- function() {
+  example <- growth_patterns(data.frame(user_id = rep(c("a", "b"), each = 3), week = rep(c(-0.5, 0, 0.5), 2),
+                                        score = c(-0.4, 0.1, 0.2, 0.9, 0.3, 0.5)))
+  fit_marginal(example$patterns, example$sum_yy, load_model("growth_marginal", service_dir), n_samples = 20,
+               n_chains = 1)
+  invisible()
+}

@@ -1,0 +1,45 @@
+# Compile the Stan models once, where a C++ compiler is; the service and its workers never compile.
+#
+#   Rscript r-brms-plumber/compile.R [--brms] [DIR]
+#
+# DIR: where the compiled models go (default: STAN_MODEL_DIR, else .cache/stan of the repository).
+# --brms: also the models of engine "brms". A model whose stamp is up to date is left alone.
+
+script <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
+service_dir <- dirname(normalizePath(script))
+for (file in list.files(file.path(service_dir, "R"), pattern = "[.]R$", full.names = TRUE)) source(file)
+
+arguments <- commandArgs(TRUE)
+with_brms <- "--brms" %in% arguments
+dir <- setdiff(arguments, "--brms")
+if (length(dir) > 1 || any(startsWith(dir, "-"))) {
+  message("usage: Rscript compile.R [--brms] [DIR]")
+  quit(status = 64)
+}
+if (length(dir) == 0) dir <- model_dir(service_dir)
+
+# No debug symbols: 1 MB a model instead of 27.
+makevars <- tempfile()
+writeLines(sprintf("%s += -g0", c("CXXFLAGS", "CXX14FLAGS", "CXX17FLAGS")), makevars)
+Sys.setenv(R_MAKEVARS_USER = makevars)
+# Debian's rstan does not say where its Boost headers are.
+if (!dir.exists(system.file("include", package = "BH"))) rstan::rstan_options(boost_lib = "/usr/include")
+
+ensure <- function(name, stamp, compile) {
+  if (is.null(model_problem(dir, name, stamp))) {
+    message(name, " is up to date in ", dir)
+    return(invisible())
+  }
+  message("compiling ", name, " into ", dir, " ...")
+  seconds <- system.time(store_model(compile(), dir, name, stamp))[["elapsed"]]
+  message(sprintf("compiled %s in %.0f s", name, seconds))
+}
+
+ensure("growth_marginal", marginal_stamp(service_dir), function() {
+  rstan::stan_model(file.path(service_dir, "stan", "growth_marginal.stan"), model_name = "growth_marginal")
+})
+if (with_brms) {
+  for (family in BRMS_FAMILIES) {
+    ensure(paste0("brms_", family), brms_stamp(service_dir), function() compile_brms(family))
+  }
+}

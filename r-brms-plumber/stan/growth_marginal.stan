@@ -1,0 +1,78 @@
+// Linear growth with a random intercept and slope a student, both integrated out exactly:
+//
+//   y_i ~ N(X_i beta, sigma^2 I + X_i Sigma X_i'),  row of X_i = (1, week),  Sigma from (sd, cor)
+//
+// The likelihood needs a student only through A = X'X = [n sw; sw sww], c = X'y and y'y. Students that share A are one
+// pattern, summed beforehand (R/patterns.R), so a gradient costs two products of a G-row matrix and a vector, whatever
+// the number of students.
+//
+// With |.| the determinant, b_i the student's least-squares coefficients and delta = beta - centre, the two identities
+// behind it (Woodbury and the matrix determinant lemma, e.g. Petersen & Pedersen, The Matrix Cookbook, 2012, eqs 24, 156):
+//
+//   |sigma^2 I + X Sigma X'| = sigma^(2 (n - 2)) det,   det = sigma^4 + sigma^2 tr(A Sigma) + |A| |Sigma|
+//   r' (sigma^2 I + X Sigma X')^-1 r = rss / sigma^2 + (sigma^2 d'A d + |A| d' adj(Sigma) d) / det,   d = b_i - beta
+//
+// Only non-negative terms are added: nothing cancels, even where sigma is small beside the sds. A student of one week has
+// |A| = 0 and both lines stay true, b_i being any solution of A b = c.
+data {
+  int<lower=1> G;                // patterns
+  vector<lower=1>[G] n_students; // students in the pattern
+  matrix[G, 5] D;                // det is linear in 5 products of the parameters ...
+  matrix[G, 12] Q;               // ... and the numerator of the quadratic form, summed over the students, in 12
+  vector[2] centre;              // pooled least-squares beta: small deltas keep the expansion of the squares exact
+  real<lower=0> rss;             // squares about each student's own line, all students
+  real log_sigma_power;          // rows - 2 * students
+}
+parameters {
+  real b_Intercept;
+  real b_week;
+  real<lower=0> sd_Intercept;
+  real<lower=0> sd_week;
+  real<lower=-1, upper=1> cor;
+  real<lower=0> sigma;
+}
+model {
+  real s2 = square(sigma);
+  real S00 = square(sd_Intercept);
+  real S11 = square(sd_week);
+  real S01 = cor * sd_Intercept * sd_week;
+  real d0 = b_Intercept - centre[1];
+  real d1 = b_week - centre[2];
+  vector[5] p;
+  vector[12] q;
+  vector[G] det;
+
+  // Columns of D: 1, n, 2 sw, sww, |A|
+  p[1] = square(s2);
+  p[2] = s2 * S00;
+  p[3] = s2 * S01;
+  p[4] = s2 * S11;
+  p[5] = S00 * S11 * (1 - square(cor));
+
+  // Columns of Q, made by pattern_terms() in R/patterns.R: the polynomial in delta of sum d'A d, then that of
+  // sum |A| d' adj(Sigma) d
+  q[1] = s2;
+  q[2] = -2 * s2 * d0;
+  q[3] = -2 * s2 * d1;
+  q[4] = s2 * square(d0);
+  q[5] = 2 * s2 * d0 * d1;
+  q[6] = s2 * square(d1);
+  q[7] = S11;
+  q[8] = -2 * S01;
+  q[9] = S00;
+  q[10] = 2 * (S01 * d1 - S11 * d0);
+  q[11] = 2 * (S01 * d0 - S00 * d1);
+  q[12] = S11 * square(d0) - 2 * S01 * d0 * d1 + S00 * square(d1);
+
+  // Priors: the caller scales score and week to about unit spread.
+  b_Intercept ~ normal(0, 1);
+  b_week ~ normal(0, 1);
+  sd_Intercept ~ normal(0, 1);
+  sd_week ~ normal(0, 1);
+  sigma ~ normal(0, 1);
+  target += log1m(square(cor)); // LKJ(2) in two dimensions
+
+  det = D * p;
+  target += -0.5 * (dot_product(n_students, log(det)) + sum((Q * q) ./ det) + rss / s2)
+            - log_sigma_power * log(sigma);
+}
