@@ -1,0 +1,64 @@
+{{- /*
+The spec of every Job that runs the command seed-analytics: stages, migration, simulator.
+
+Exit codes (seed_analytics.errors): 64 usage, 65 input contract broken, 76 fit rejected, 78 configuration: trying again
+cannot help, the Job fails at once. All others, among them 69 service down, 75 lock held or upstream stale and
+70 internal, are tried again up to backoffLimit. A pod that was evicted, preempted or drained does not count.
+
+seed-lib.jobSpec (dict "root" $ "values" $v "name" "migrate" "component" "migration" "args" (list "migrate")
+  "env" "...yaml..." "grants" (list ..) "secrets" (list ..) ["serviceAccountName" ..])
+*/}}
+{{- define "seed-lib.jobSpec" -}}
+{{- $v := .values -}}
+backoffLimit: {{ $v.backoffLimit }}
+activeDeadlineSeconds: {{ $v.activeDeadlineSeconds }}
+podReplacementPolicy: Failed
+podFailurePolicy:
+  rules:
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+    - action: FailJob
+      onExitCodes:
+        containerName: {{ .name }}
+        operator: In
+        values: [64, 65, 76, 78]
+template:
+  metadata:
+    {{- include "seed-lib.jobPodMetadata" . | nindent 4 }}
+  spec:
+    {{- include "seed-lib.jobPodSpec" . | nindent 4 }}
+{{- end }}
+
+{{- define "seed-lib.jobPodMetadata" -}}
+labels:
+  {{- include "seed-lib.podLabels" (dict "root" .root "name" .name "component" .component "grants" (include "seed-lib.jobGrants" . | fromYamlArray) "extra" .values.podLabels) | nindent 2 }}
+annotations:
+  kubectl.kubernetes.io/default-container: {{ .name }}
+  {{- include "seed-lib.secretChecksum" (list .root .secrets) | nindent 2 }}
+  {{- with .values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- /* Through the proxy the database is reached at Cloud SQL's addresses, not at the database's own. */}}
+{{- define "seed-lib.jobGrants" -}}
+{{- range .grants }}
+- {{ if and (eq . "database") $.root.Values.global.cloudSqlProxy.enabled }}cloud-sql{{ else }}{{ . }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "seed-lib.jobPodSpec" -}}
+{{- include "seed-lib.podSpec" . }}
+terminationGracePeriodSeconds: 30
+restartPolicy: Never
+{{- with include "seed-lib.cloudSqlProxy" .root }}
+initContainers:
+  {{- . | nindent 2 }}
+{{- end }}
+containers:
+  - {{- include "seed-lib.container" . | nindent 4 }}
+    args:
+      {{- toYaml .args | nindent 6 }}
+{{- end }}

@@ -1,0 +1,188 @@
+{{- /*
+What every pod of the release shares: image reference, security, scheduling, environment, the database proxy.
+
+seed-lib.values (list $ "stages") puts the values of a subchart, laid over the release-wide defaults of
+global.stages or global.services, into the key "values" of a dict:
+  $c := dict "root" $ ; include "seed-lib.values" (list $c "stages") ; $c.values
+Maps merge; a scalar or list of the subchart wins, also when it is 0, false or empty.
+*/}}
+{{- define "seed-lib.values" -}}
+{{- $c := index . 0 -}}
+{{- $_ := set $c "values" (mergeOverwrite (deepCopy (index $c.root.Values.global (index . 1))) (omit $c.root.Values "global")) -}}
+{{- end }}
+
+{{- /* registry/repository:tag@digest; the tag defaults to the chart's appVersion.
+seed-lib.image (list $ $image) */}}
+{{- define "seed-lib.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $registry := default $root.Values.global.image.registry $image.registry -}}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
+{{- with $image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- /* User settings are laid over the restricted ones; "drop: [ALL]" and the refusal of privilege stay whatever is set. */}}
+{{- define "seed-lib.podSecurityContext" -}}
+{{- $default := dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- $merged := mergeOverwrite $default (deepCopy (default dict .)) (dict "runAsNonRoot" true) -}}
+{{- range $key, $value := $merged }}{{- if kindIs "invalid" $value }}{{- $_ := unset $merged $key }}{{- end }}{{- end -}}
+{{- toYaml $merged -}}
+{{- end }}
+
+{{- define "seed-lib.securityContext" -}}
+{{- $given := deepCopy (default dict .) -}}
+{{- $drop := append (dig "capabilities" "drop" list $given) "ALL" | uniq | sortAlpha -}}
+{{- $forced := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" $drop) -}}
+{{- toYaml (mergeOverwrite (dict "readOnlyRootFilesystem" true) $given $forced) -}}
+{{- end }}
+
+{{- /* The value of an environment variable as a string: whole numbers stay whole (100000000, not 1e+08). */}}
+{{- define "seed-lib.envValue" -}}
+{{- if kindIs "string" . }}{{ . | quote }}{{ else }}{{ toJson . | quote }}{{ end -}}
+{{- end }}
+
+{{- /* name/value pairs of a map, sorted; null leaves a variable out, so the program's own default holds. */}}
+{{- define "seed-lib.envMap" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+- name: {{ $name }}
+  value: {{ include "seed-lib.envValue" $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* One list of a container's environment; a variable that the chart sets cannot be set again.
+seed-lib.env (dict "env" "...yaml..." "extra" $v.extraEnv "path" "r-irt-plumber") */}}
+{{- define "seed-lib.env" -}}
+{{- $env := .env | fromYamlArray -}}
+{{- $seen := dict -}}
+{{- range $env }}{{ $_ := set $seen .name true }}{{ end -}}
+{{- $path := .path -}}
+{{- range .extra -}}
+{{- if hasKey $seen .name -}}
+{{- fail (printf "%s.extraEnv: %s is already set by the chart: set it by its own key, or give extraEnv another name" $path .name) -}}
+{{- end -}}
+{{- $_ := set $seen .name true -}}
+{{- end -}}
+{{- toYaml (concat $env (default list .extra)) -}}
+{{- end }}
+
+{{- /* Fields that every pod spec of the release has, before its containers.
+seed-lib.podSpec (dict "root" $ "values" $v "name" "r-irt-plumber" ["serviceAccountName" ...]) */}}
+{{- define "seed-lib.podSpec" -}}
+{{- $v := .values -}}
+{{- with .serviceAccountName }}
+serviceAccountName: {{ . }}
+{{- end }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "seed-lib.podSecurityContext" $v.podSecurityContext | nindent 2 }}
+{{- with .root.Values.global.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $v.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $v.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $v.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $v.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  # The only writable path.
+  - name: tmp
+    emptyDir:
+      sizeLimit: {{ $v.tmpSizeLimit }}
+  {{- with $v.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- /* Fields that every container of the release has.
+seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") */}}
+{{- define "seed-lib.container" -}}
+{{- $v := .values -}}
+name: {{ .name }}
+image: {{ include "seed-lib.image" (list .root $v.image) }}
+imagePullPolicy: {{ default .root.Values.global.image.pullPolicy $v.image.pullPolicy }}
+securityContext:
+  {{- include "seed-lib.securityContext" $v.securityContext | nindent 2 }}
+env:
+  {{- include "seed-lib.env" (dict "env" .env "extra" $v.extraEnv "path" .name) | nindent 2 }}
+resources:
+  {{- toYaml $v.resources | nindent 2 }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  {{- with $v.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- /* Cloud SQL Auth Proxy as a native sidecar: an init container that goes on running beside the main container and ends
+with it, so that Jobs complete. The startup probe holds the main container back until the proxy answers. */}}
+{{- define "seed-lib.cloudSqlProxy" -}}
+{{- $proxy := .Values.global.cloudSqlProxy -}}
+{{- if $proxy.enabled }}
+- name: cloud-sql-proxy
+  image: {{ include "seed-lib.image" (list . $proxy.image) }}
+  imagePullPolicy: {{ .Values.global.image.pullPolicy }}
+  restartPolicy: Always
+  args:
+    - --structured-logs
+    - --exit-zero-on-sigterm
+    - --health-check
+    - --http-address=0.0.0.0
+    - --http-port=9090
+    - --port={{ $proxy.port }}
+    {{- if $proxy.privateIp }}
+    - --private-ip
+    {{- end }}
+    {{- if $proxy.autoIamAuthn }}
+    - --auto-iam-authn
+    {{- end }}
+    - {{ $proxy.instance }}
+  ports:
+    - name: proxy-health
+      containerPort: 9090
+      protocol: TCP
+  startupProbe:
+    httpGet:
+      path: /startup
+      port: proxy-health
+    periodSeconds: 1
+    timeoutSeconds: 5
+    failureThreshold: 60
+  livenessProbe:
+    httpGet:
+      path: /liveness
+      port: proxy-health
+    periodSeconds: 30
+    timeoutSeconds: 5
+    failureThreshold: 3
+  securityContext:
+    {{- include "seed-lib.securityContext" dict | nindent 4 }}
+  resources:
+    {{- toYaml $proxy.resources | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{- /* Annotations by which a ServiceAccount acts as the Google service account of the database proxy. */}}
+{{- define "seed-lib.proxyIdentity" -}}
+{{- with .Values.global.cloudSqlProxy }}
+{{- if and .enabled .googleServiceAccount }}
+iam.gke.io/gcp-service-account: {{ .googleServiceAccount }}
+{{- end }}
+{{- end }}
+{{- end }}

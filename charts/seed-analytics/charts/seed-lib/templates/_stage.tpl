@@ -1,0 +1,75 @@
+{{- /*
+A stage: ServiceAccount, CronJob and, with runNow, the one-off Job NAME-now. A subchart's whole template is
+
+  {{ include "seed-lib.stage" (dict "root" . "service" "r-irt-plumber" "order" 20) }}
+
+Its name is the chart's and the command's: "seed-analytics fit-survival-churn". "service" is the R service that it calls
+("" for none); "order" its place among the Jobs that run now.
+*/}}
+{{- define "seed-lib.stage" -}}
+{{- include "seed-lib.values" (list . "stages") -}}
+{{- $v := .values -}}
+{{- $name := .root.Chart.Name -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "component" "stage" "annotations" (merge (deepCopy $v.serviceAccount.annotations) (include "seed-lib.proxyIdentity" .root | fromYaml))) | nindent 2 }}
+automountServiceAccountToken: false
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "component" "stage" "max" 52) | nindent 2 }}
+spec:
+  schedule: {{ $v.schedule | quote }}
+  timeZone: {{ $v.timeZone }}
+  suspend: {{ $v.suspend }}
+  concurrencyPolicy: Forbid
+  startingDeadlineSeconds: {{ $v.startingDeadlineSeconds }}
+  successfulJobsHistoryLimit: {{ $v.successfulJobsHistoryLimit }}
+  failedJobsHistoryLimit: {{ $v.failedJobsHistoryLimit }}
+  jobTemplate:
+    metadata:
+      labels:
+        {{- include "seed-lib.selector" (list .root $name) | nindent 8 }}
+        app.kubernetes.io/component: stage
+        app.kubernetes.io/part-of: seed-analytics
+    spec:
+      {{- include "seed-lib.stage.jobSpec" . | nindent 6 }}
+{{- if $v.runNow }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "objectName" (printf "%s-now" $name) "component" "stage" "annotations" (dict
+    "helm.sh/hook" "post-install,post-upgrade"
+    "helm.sh/hook-weight" (toString .order)
+    "helm.sh/hook-delete-policy" "before-hook-creation")) | nindent 2 }}
+spec:
+  {{- include "seed-lib.stage.jobSpec" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "seed-lib.stage.jobSpec" -}}
+{{- $grants := list "dns" "database" -}}
+{{- $secrets := list "database" -}}
+{{- if .service -}}
+{{- $secrets = append $secrets (include "seed-lib.serviceKey" .service) -}}
+{{- if not .values.serviceUrl -}}{{- $grants = append $grants .service -}}{{- end -}}
+{{- end -}}
+{{- include "seed-lib.jobSpec" (dict "root" .root "values" .values "name" .root.Chart.Name "component" "stage"
+  "args" (list .root.Chart.Name) "env" (include "seed-lib.stage.env" .)
+  "grants" $grants "secrets" $secrets
+  "serviceAccountName" (include "seed-lib.name" (list .root .root.Chart.Name))) }}
+{{- end }}
+
+{{- define "seed-lib.stage.env" -}}
+{{ include "seed-lib.envFromSecret" (list .root "database" "DATABASE_URL") }}
+{{- with .service }}
+{{- $key := include "seed-lib.serviceKey" . }}
+{{ include "seed-lib.envFromSecret" (list $.root $key (include "seed-lib.secretEnv" $key)) }}
+- name: R_{{ upper $key }}_BASE_URL
+  value: {{ default (printf "http://%s" (include "seed-lib.name" (list $.root .))) $.values.serviceUrl }}
+{{- end }}
+{{- include "seed-lib.envMap" .values.settings }}
+{{- end }}

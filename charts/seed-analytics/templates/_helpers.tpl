@@ -1,0 +1,82 @@
+{{- /* The names of the parts of the release that are switched on, of one kind ("r-…-plumber" or stages). */}}
+{{- define "seed-analytics.services" -}}
+{{- range list "r-irt-plumber" "r-forecast-plumber" "r-brms-plumber" }}
+{{- if (index $.Values .).enabled }}
+- {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* In the order in which they would be run by hand. */}}
+{{- define "seed-analytics.stages" -}}
+{{- range list "compute-weekly-kpis" "calibrate-irt-weekly" "cluster-segments" "fit-survival-churn" "forecast-prophet" "fit-bayesian-growth" }}
+{{- if (index $.Values .).enabled }}
+- {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The credentials that something in the release reads. */}}
+{{- define "seed-analytics.credentials" -}}
+{{- $on := concat (include "seed-analytics.services" . | fromYamlArray) (include "seed-analytics.stages" . | fromYamlArray) -}}
+{{- $readers := dict
+  "irt" (list "r-irt-plumber" "calibrate-irt-weekly")
+  "forecast" (list "r-forecast-plumber" "fit-survival-churn" "forecast-prophet")
+  "brms" (list "r-brms-plumber" "fit-bayesian-growth") -}}
+{{- if or (include "seed-analytics.stages" .) (ne .Values.migrations.mode "none") .Values.verify.enabled .Values.devDatabase.enabled }}
+- database
+{{- end }}
+{{- range $credential, $names := $readers }}
+{{- range $names }}{{ if has . $on }}
+- {{ $credential }}
+{{- break }}{{ end }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* Values of a Job of the release: the stages' defaults with the block's own keys over them.
+seed-analytics.jobValues (list $c $ "migrations") puts them into $c.values */}}
+{{- define "seed-analytics.jobValues" -}}
+{{- $c := index . 0 -}}
+{{- $root := index . 1 -}}
+{{- $_ := set $c "values" (mergeOverwrite (deepCopy $root.Values.global.stages) (deepCopy (index $root.Values (index . 2)))) -}}
+{{- end }}
+
+{{- /* ServiceAccount of a Job of the release: only where the database proxy logs in by it; else the pod needs none. */}}
+{{- define "seed-analytics.jobServiceAccount" -}}
+{{- if (index . 0).Values.global.cloudSqlProxy.enabled -}}{{ include "seed-lib.name" . }}{{- end -}}
+{{- end }}
+
+{{- define "seed-analytics.databaseUrl" -}}
+{{- if .Values.devDatabase.enabled -}}
+postgresql://seedtest:{{ .Values.devDatabase.password }}@{{ include "seed-lib.name" (list . "dev-database") }}:5432/seedtest
+{{- else -}}
+{{ .Values.global.secrets.database.value }}
+{{- end -}}
+{{- end }}
+
+{{- define "seed-analytics.serviceAccount" -}}
+{{- $root := index . 0 -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "seed-lib.metadata" (dict "root" $root "name" (index . 1) "component" (index . 2) "wave" "-2"
+    "annotations" (include "seed-lib.proxyIdentity" $root | fromYaml)) | nindent 2 }}
+automountServiceAccountToken: false
+{{- end }}
+
+{{- /* When a Job of the release runs: Helm hooks after install and upgrade, when every Secret, policy and database of the
+release is there, whoever writes the Secret; as Argo CD Sync hook in a wave of the sync. Deleted before the next, since a
+Job's template cannot change.
+seed-analytics.hook (list $ -1) */}}
+{{- define "seed-analytics.hook" -}}
+{{- $weight := toString (index . 1) -}}
+{{- if eq (index . 0).Values.migrations.mode "argocd" -}}
+argocd.argoproj.io/hook: Sync
+argocd.argoproj.io/hook-delete-policy: BeforeHookCreation
+argocd.argoproj.io/sync-wave: {{ $weight | quote }}
+{{- else -}}
+helm.sh/hook: post-install,post-upgrade
+helm.sh/hook-delete-policy: before-hook-creation
+helm.sh/hook-weight: {{ $weight | quote }}
+{{- end -}}
+{{- end }}

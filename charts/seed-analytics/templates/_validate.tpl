@@ -1,0 +1,90 @@
+{{- /*
+What the schema cannot say, because it looks at more than one key. Every refusal is a sentence that names the key and
+what to set; all of them are told at once.
+*/}}
+{{- define "seed-analytics.validate" -}}
+{{- $secrets := .Values.global.secrets -}}
+{{- $proxy := .Values.global.cloudSqlProxy -}}
+{{- $store := .Values.secretStore -}}
+{{- $dev := .Values.devDatabase -}}
+{{- $environment := .Values.global.environment -}}
+{{- $credentials := include "seed-analytics.credentials" . | fromYamlArray -}}
+{{- $errors := list -}}
+
+{{- if and $credentials (not $secrets.source) -}}
+{{- $errors = append $errors "global.secrets.source is not set: set it to external (External Secrets operator), existing (Secrets that you made) or inline (values, for dev)" -}}
+{{- end -}}
+{{- range list "database" "irt" "forecast" "brms" -}}
+{{- if and (index $secrets .).value (ne $secrets.source "inline") $secrets.source -}}
+{{- $errors = append $errors (printf "global.secrets.%s.value and global.secrets.source %s are two sources at once: remove the value, or set source to inline (dev only)" . $secrets.source) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $secrets.source "inline" -}}
+{{- if ne $environment "dev" -}}
+{{- $errors = append $errors (printf "global.secrets.source inline is for development only, and global.environment is %s: set source to external or existing" $environment) -}}
+{{- end -}}
+{{- range $credentials -}}
+{{- if and (not (index $secrets .).value) (not (and (eq . "database") $dev.enabled)) -}}
+{{- $errors = append $errors (printf "global.secrets.%s.value is empty: set it, since global.secrets.source is inline" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $secrets.combined.enabled -}}
+{{- if and $secrets.source (ne $secrets.source "external") -}}
+{{- $errors = append $errors (printf "global.secrets.combined.enabled needs global.secrets.source external, not %s: switch it off, or set the source to external" $secrets.source) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and (eq $secrets.source "external") (not $store.name) -}}
+{{- $errors = append $errors (printf "secretStore.name is empty: name the SecretStore or ClusterSecretStore of the environment %s that global.secrets.source external reads" $environment) -}}
+{{- end -}}
+{{- if $store.create -}}
+{{- if ne $secrets.source "external" -}}
+{{- $errors = append $errors "secretStore.create needs global.secrets.source external: set it, or switch secretStore.create off" -}}
+{{- end -}}
+{{- if not $store.gcp.projectID -}}
+{{- $errors = append $errors (printf "secretStore.gcp.projectID is empty: set the Google project that holds the secrets of the environment %s" $environment) -}}
+{{- end -}}
+{{- $given := list -}}
+{{- range list "clusterName" "clusterLocation" "googleServiceAccount" }}{{ if index $store.gcp . }}{{ $given = append $given . }}{{ end }}{{ end -}}
+{{- if and $given (lt (len $given) 3) -}}
+{{- $errors = append $errors (printf "secretStore.gcp: clusterName, clusterLocation and googleServiceAccount belong together, and only %s is set: set all three for Workload Identity, or none" (join " and " $given)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $proxy.enabled (not $proxy.instance) -}}
+{{- $errors = append $errors "global.cloudSqlProxy.instance is empty: set it to the instance connection name, project:region:instance" -}}
+{{- end -}}
+{{- if and $proxy.enabled $dev.enabled -}}
+{{- $errors = append $errors "global.cloudSqlProxy.enabled and devDatabase.enabled are two databases at once: switch one off" -}}
+{{- end -}}
+
+{{- if $dev.enabled -}}
+{{- if ne $environment "dev" -}}
+{{- $errors = append $errors (printf "devDatabase.enabled is for development only, and global.environment is %s: switch devDatabase off, or set the environment to dev" $environment) -}}
+{{- end -}}
+{{- if ne $secrets.source "inline" -}}
+{{- $errors = append $errors "devDatabase.enabled needs global.secrets.source inline: set it" -}}
+{{- end -}}
+{{- if $secrets.database.value -}}
+{{- $errors = append $errors "global.secrets.database.value and devDatabase.enabled are two databases at once: remove the value, or switch devDatabase off" -}}
+{{- end -}}
+{{- if not $dev.password -}}
+{{- $errors = append $errors "devDatabase.password is empty: set any, the database is thrown away" -}}
+{{- end -}}
+{{- if eq .Values.migrations.mode "none" -}}
+{{- $errors = append $errors "devDatabase.enabled needs its tables: set migrations.mode to helm or argocd" -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $stage, $service := dict "calibrate-irt-weekly" "r-irt-plumber" "fit-survival-churn" "r-forecast-plumber" "forecast-prophet" "r-forecast-plumber" "fit-bayesian-growth" "r-brms-plumber" -}}
+{{- $v := index $.Values $stage -}}
+{{- if and $v.enabled (not (index $.Values $service).enabled) (not (default $.Values.global.stages.serviceUrl $v.serviceUrl)) -}}
+{{- $errors = append $errors (printf "%s.enabled needs a service that is off: set %s.enabled to true, or %s.serviceUrl to the address of another" $stage $service $stage) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $errors -}}
+{{- fail (printf "the values do not fit together:\n  - %s" (join "\n  - " $errors)) -}}
+{{- end -}}
+{{- end }}
