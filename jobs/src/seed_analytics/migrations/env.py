@@ -1,0 +1,18 @@
+"""How Alembic reaches the database: the URL comes from the caller, never from a file."""
+
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+from seed_analytics.migrations import VERSION_TABLE
+
+url = context.config.attributes["url"]
+# The URL goes to libpq as it is: SQLAlchemy would read query parameters and sockets in its own way.
+engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection, version_table=VERSION_TABLE, transactional_ddl=True)
+    with context.begin_transaction():
+        # Two releases that start together must not create the same table at once.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('seed-analytics/migrate', 0))"))
+        context.run_migrations()
+engine.dispose()

@@ -1,0 +1,210 @@
+"""Learner segments: k-means on standardised features, k by silhouette, labels that stay from run to run.
+
+Lloyd's k-means with k-means++ starts (Arthur & Vassilvitskii, SODA 2007), silhouette (Rousseeuw, J Comput Appl Math
+20:53, 1987), adjusted Rand index (Hubert & Arabie, J Classif 2:193, 1985), all from scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+K_MIN, K_MAX = 2, 8
+N_INIT = 10  # starts a fit; the best by within-cluster sum of squares is kept
+N_SEEDS = 5  # refits with other seeds, whose agreement is the stability that is recorded
+SILHOUETTE_SAMPLE = 5000  # learners drawn for the silhouette, whose cost is quadratic
+MISSING_MAX = 0.5  # a feature that most learners lack says who has it, not how they learn
+MATCH_MAX = 1.5  # root-mean-square distance, in standard deviations a feature, beyond which a label is not inherited
+STRUCTURE_MIN = 0.25  # silhouette below which there is no substantial structure (Kaufman & Rousseeuw 1990, p. 88)
+
+ARCHETYPES: dict[str, dict[str, float]] = {
+    "thriving": {"engagement": 1, "accuracy": 1, "recovery": 0.7, "sessions": 0.7, "mean_gap": -0.7},
+    "improving": {"improvement": 1.5, "efficiency": 0.7, "recovery": 0.5},
+    "steady": {},
+    "struggling": {"accuracy": -1.2, "recovery": -0.8, "engagement": 0.2},
+    "drifting": {"engagement": -1.2, "sessions": -1, "attempts": -0.8, "mean_gap": 1.2},
+    "declining": {"improvement": -1.5, "accuracy": -0.4},
+    "capable-but-rare": {"accuracy": 1, "engagement": -1, "sessions": -1, "mean_gap": 0.8},
+    "busy": {"sessions": 1.3, "attempts": 1.3, "engagement": 0.8, "accuracy": -0.3},
+}
+"""Label -> where its typical learner is, in standard deviations from the mean; features not named are at the mean."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A clustering of n learners by p features into k clusters.
+
+    Attributes:
+        features: names of the p features that were used.
+        labels: k labels, by cluster id.
+        assigned: n cluster ids, 0..k-1, ordered by size, the largest first.
+        centers: (k, p) in the features' own units.
+        silhouette: mean silhouette, -1..1; NaN for k = 1.
+        silhouette_by_k: k -> silhouette, for each k that was tried.
+        adjusted_rand_index: mean agreement of refits with other seeds, at most 1.
+        inertia: within-cluster sum of squares of the standardised features.
+        dropped: feature -> why it was left out.
+        remarks: what the reader should know.
+
+    """
+
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+    assigned: NDArray[np.int64]
+    centers: NDArray[np.float64]
+    silhouette: float
+    silhouette_by_k: dict[int, float]
+    adjusted_rand_index: float
+    inertia: float
+    dropped: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters k."""
+        return len(self.labels)
+
+
+def usable(
+    columns: Mapping[str, Sequence[float | None]],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
+    """Return the features that can be clustered on, gaps filled by the median, and why the others cannot.
+
+    A feature is left out when most of it is missing, when it is constant, or when it repeats another one.
+    """
+    kept: dict[str, NDArray[np.float64]] = {}
+    dropped: dict[str, str] = {}
+    for name, column in columns.items():
+        values = np.array([np.nan if value is None else value for value in column], dtype=float)
+        values[~np.isfinite(values)] = np.nan
+        missing = float(np.isnan(values).mean()) if len(values) else 1.0
+        if missing > MISSING_MAX:
+            dropped[name] = f"missing for {missing:.0%} of the learners"
+            continue
+        filled = np.where(np.isnan(values), np.nanmedian(values), values)
+        if np.ptp(filled) <= 1e-9 * max(1.0, float(np.abs(filled).max())):
+            dropped[name] = f"constant ({filled[0]:g})"
+            continue
+        twin = next((other for other, kept_values in kept.items() if np.allclose(_z(kept_values), _z(filled))), None)
+        if twin:
+            dropped[name] = f"the same as {twin}"
+        else:
+            kept[name] = filled
+    return kept, dropped
+
+
+def cluster(
+    columns: Mapping[str, Sequence[float | None]],
+    *,
+    n_clusters: int | None = None,
+    seed: int,
+    last: Sequence[Mapping[str, object]] = (),
+) -> Segments:
+    """Cluster learners and name the clusters.
+
+    Args:
+        columns: feature -> one value a learner, None where unknown.
+        n_clusters: k, or None for the k of 2..8 with the largest silhouette; 1 where none shows structure.
+        seed: of the starts; the result depends on it only as far as `adjusted_rand_index` says.
+        last: centres of the previous run, as ``cluster_fit_meta.centers`` holds them; they lend their labels.
+
+    Raises:
+        ValueError: no feature is usable.
+
+    """
+    kept, dropped = usable(columns)
+    if not kept:
+        raise ValueError("no usable feature: " + "; ".join(f"{name} is {why}" for name, why in dropped.items()))
+    names = tuple(kept)
+    raw = np.column_stack([kept[name] for name in names])
+    mean, sd = raw.mean(axis=0), raw.std(axis=0)
+    points = (raw - mean) / sd
+    distinct = len(np.unique(points.round(9), axis=0))
+    remarks = [f"Left out {name}: {why}" for name, why in dropped.items()]
+    fits = {k: _kmeans(points, k, seed) for k in range(K_MIN, min(K_MAX, distinct - 1) + 1) if n_clusters in (None, k)}
+    by_k = {k: _silhouette(points, fit.labels_, seed) for k, fit in fits.items()}
+    k = max(by_k, key=lambda k: (by_k[k], -k)) if by_k else 1
+    if n_clusters and n_clusters > 1 and not by_k:
+        remarks.append(f"{n_clusters} clusters were asked for, but only {distinct} distinct learners are there")
+        k = 1
+    if n_clusters is None and by_k and by_k[k] < STRUCTURE_MIN:
+        remarks.append(
+            f"The clearest split (k = {k}) has a silhouette of {by_k[k]:.2f}, below {STRUCTURE_MIN}: "
+            "the learners form one continuum more than groups"
+        )
+    fit = fits[k] if k in fits else _kmeans(points, 1, seed)
+    order = np.argsort(-np.bincount(fit.labels_, minlength=k), kind="stable")
+    assigned = np.argsort(order)[fit.labels_].astype(np.int64)
+    scaled = np.array([points[assigned == cluster_id].mean(axis=0) for cluster_id in range(k)])
+    return Segments(
+        features=names,
+        labels=_labels(names, scaled, mean, sd, last),
+        assigned=assigned,
+        centers=scaled * sd + mean,
+        silhouette=by_k.get(k, float("nan")),
+        silhouette_by_k=by_k,
+        adjusted_rand_index=_stability(points, k, fit.labels_, seed),
+        inertia=float(fit.inertia_),
+        dropped=dropped,
+        remarks=tuple(remarks),
+    )
+
+
+def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((values - values.mean()) / values.std())
+
+
+def _kmeans(points: NDArray[np.float64], k: int, seed: int) -> KMeans:
+    return KMeans(n_clusters=k, n_init=N_INIT, random_state=seed).fit(points)
+
+
+def _silhouette(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> float:
+    size = SILHOUETTE_SAMPLE if len(points) > SILHOUETTE_SAMPLE else None
+    return float(silhouette_score(points, assigned, sample_size=size, random_state=seed))
+
+
+def _stability(points: NDArray[np.float64], k: int, assigned: NDArray[np.int32], seed: int) -> float:
+    if k == 1:
+        return 1.0
+    others = (_kmeans(points, k, seed + shift).labels_ for shift in range(1, N_SEEDS + 1))
+    return float(np.mean([adjusted_rand_score(assigned, other) for other in others]))
+
+
+def _labels(
+    names: tuple[str, ...],
+    scaled: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    sd: NDArray[np.float64],
+    last: Sequence[Mapping[str, object]],
+) -> tuple[str, ...]:
+    """Give each cluster one label: the last run's where a centre is near, else the nearest archetype that is free."""
+    labels: dict[int, str] = {}
+    before = [
+        (str(c["label"]), c["center"]) for c in last if isinstance(c["center"], dict) and {*names} <= {*c["center"]}
+    ]
+    if before:
+        old = (np.array([[center[name] for name in names] for _, center in before]) - mean) / sd
+        for row, column, distance in _matched(scaled, old):
+            if distance <= MATCH_MAX:
+                labels[row] = before[column][0]
+    free = [label for label in ARCHETYPES if label not in labels.values()]
+    rest = [row for row in range(len(scaled)) if row not in labels]
+    if rest:
+        wanted = np.array([[ARCHETYPES[label].get(name, 0.0) for name in names] for label in free])
+        for row, column, _ in _matched(scaled[rest], wanted):
+            labels[rest[row]] = free[column]
+    return tuple(labels[row] for row in range(len(scaled)))
+
+
+def _matched(left: NDArray[np.float64], right: NDArray[np.float64]) -> list[tuple[int, int, float]]:
+    """Pair rows of two (., p) arrays one to one with the least total squared distance (Kuhn 1955)."""
+    squared = ((left[:, None, :] - right[None, :, :]) ** 2).mean(axis=2)
+    return [
+        (int(r), int(c), float(np.sqrt(squared[r, c]))) for r, c in zip(*linear_sum_assignment(squared), strict=True)
+    ]

@@ -1,0 +1,96 @@
+"""calibrate-irt-weekly: how hard and how telling each item is, and how able each learner (r-irt-plumber)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seed_analytics import clients
+from seed_analytics.db import Columns
+from seed_analytics.errors import TooLittleData
+from seed_analytics.run import Run, Stage
+from seed_analytics.settings import IrtSettings
+from seed_analytics.stages import gates
+
+MIN_ITEMS, MIN_LEARNERS = 3, 30  # a 2PL has no unique solution below three items
+
+
+def extract(run: Run[IrtSettings]) -> dict[str, Columns]:
+    """Read first answers (user_id, item_id, correct) and anchors (item_id, a, b)."""
+    settings = run.settings
+    responses = run.read(
+        "calibrate_irt_weekly/responses.sql",
+        lookback_days=settings.mirt_lookback_days,
+        topic_id=settings.mirt_topic_id,
+        max_obs=settings.mirt_max_obs,
+    )
+    learners, items = len(set(responses["user_id"])), len(set(responses["item_id"]))
+    run.log.info(f"Loaded {len(responses['correct'])} first answers of {learners} users to {items} items")
+    if learners < MIN_LEARNERS or items < MIN_ITEMS:
+        raise TooLittleData(
+            f"{learners} learners answered {items} items in {settings.mirt_lookback_days} days; "
+            f"a calibration needs {MIN_LEARNERS} and {MIN_ITEMS}."
+        )
+    return {"responses": responses, "anchors": run.read("calibrate_irt_weekly/anchors.sql")}
+
+
+def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
+    """Calibrate; anchors among the answered items carry the scale over."""
+    settings = run.settings
+    answered = set(data["responses"]["item_id"])
+    rows = [row for row, item in enumerate(data["anchors"]["item_id"]) if item in answered]
+    anchors = {name: [column[row] for row in rows] for name, column in data["anchors"].items()}
+    body = {
+        "responses": data["responses"],
+        "model": settings.mirt_model,
+        "min_answers": settings.mirt_min_answers,
+        "linking": settings.mirt_linking,
+        "seed": settings.seed,
+    } | ({"anchors": anchors} if rows else {})
+    reply = clients.irt(settings).post(
+        "/irt/calibrate",
+        body,
+        expect=("items", "abilities", "excluded", "converged", "log_likelihood", "versions"),
+    )
+    run.versions |= reply["versions"]
+    return reply
+
+
+def publish(run: Run[IrtSettings], fit: dict[str, Any]) -> None:
+    """Add this run's items and abilities to the history."""
+    own = ("model", "n_users", "n_items", "n_responses", "log_likelihood", "linking")
+    tables = ("items", "abilities", "excluded", "versions")
+    metrics = {name: value for name, value in fit.items() if name not in (*own, *tables)}
+    run.insert("irt_fit_meta", run_id=run.run_id, **{name: fit[name] for name in own}, metrics=metrics)
+    items, excluded = fit["items"], fit["excluded"]
+    fitted, left_out = len(items["item_id"]), len(excluded["item_id"])
+    names = ("a", "b", "se_a", "se_b", "infit", "outfit")
+    run.merge(
+        "irt_item_params",
+        {
+            "run_id": [run.run_id] * (fitted + left_out),
+            "item_id": items["item_id"] + excluded["item_id"],
+            **{name: items[name] + [None] * left_out for name in names},
+            **{name: items[name] + excluded[name] for name in ("n_responses", "p_correct")},
+            "status": items["status"] + ["excluded"] * left_out,
+            "reason": [None] * fitted + excluded["reason"],
+        },
+        "calibrate_irt_weekly/merge_item_params.sql",
+    )
+    abilities = fit["abilities"]
+    run.merge(
+        "irt_abilities",
+        {"run_id": [run.run_id] * len(abilities["user_id"])}
+        | {name: abilities[name] for name in ("user_id", "theta", "se", "n_responses")},
+        "calibrate_irt_weekly/merge_abilities.sql",
+    )
+    run.log.info(f"Updated irt_item_params for {fitted} items, {left_out} left out")
+    if run.settings.irt_update_question_meta:
+        version = {"model": fit["model"], "version": run.run_id}
+        meta = [{"a": a, "b": b} | version for a, b in zip(items["a"], items["b"], strict=True)]
+        written = run.merge(
+            "question", {"id": items["item_id"], "meta": meta}, "calibrate_irt_weekly/merge_question_meta.sql"
+        )
+        run.log.info(f"Updated question.meta for {written} items")
+
+
+STAGE = Stage("calibrate-irt-weekly", "irt", IrtSettings, extract, fit, gates.irt, publish)

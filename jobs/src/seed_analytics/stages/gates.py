@@ -1,0 +1,131 @@
+"""The gates: is a fit fit to publish? Plain functions of a fit, with their thresholds by name.
+
+A fault keeps the numbers of this run out of the tables (exit 76); a remark goes with them into
+``analytics_runs.reason`` and the report.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seed_analytics.run import Verdict
+from seed_analytics.segments import STRUCTURE_MIN, Segments
+
+RHAT_MAX = 1.01  # Vehtari et al., Bayesian Analysis 16:667 (2021)
+ESS_MIN = 400  # the same: enough for stable tail quantiles over four chains
+DIVERGENT_MAX = 0
+STABILITY_MIN = 0.6  # adjusted Rand index over seeds
+SMALLEST_SEGMENT = 0.01  # share of the learners
+CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
+CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to act on
+PH_REMARK_P = 0.001  # large samples reject every hypothesis: said, not refused
+HAZARD_RATIO_MAX = 1000.0  # a covariate that decides alone: separation
+EXCLUDED_MAX = 0.5  # share of the items that could not be calibrated
+SE_B_REMARK = 1.0  # median standard error of difficulty, in standard deviations of ability
+ITEM_RANGE = (0.05, 6.0)  # discrimination that questionnaires and tests show
+
+
+def irt(fit: dict[str, Any]) -> Verdict:
+    """Judge a calibration: converged, one scale, parameters in a range that items have."""
+    faults, remarks = [], [str(warning) for warning in fit.get("warnings") or []]
+    items, excluded = fit["items"], fit["excluded"]
+    fitted, left_out = len(items["item_id"]), len(excluded["item_id"])
+    if not fit["converged"]:
+        faults.append(f"EM did not converge in {fit.get('n_iterations')} iterations")
+    if not fitted:
+        faults.append("No item could be calibrated")
+    elif left_out > EXCLUDED_MAX * (fitted + left_out):
+        remarks.append(f"{left_out} of {fitted + left_out} items could not be calibrated")
+    odd = [
+        item for item, a in zip(items["item_id"], items["a"], strict=True) if not ITEM_RANGE[0] <= a <= ITEM_RANGE[1]
+    ]
+    if odd and len(odd) > fitted / 10:
+        faults.append(f"{len(odd)} of {fitted} items have a discrimination outside {ITEM_RANGE}: {_some(odd)}")
+    elif odd:
+        remarks.append(f"Items with a discrimination outside {ITEM_RANGE}: {_some(odd)}")
+    if any(se is None for se in (*items["se_a"], *items["se_b"])) and "anchor" not in items["status"]:
+        faults.append("The information matrix has no inverse, so there are no standard errors")
+    errors = sorted(se for se in items["se_b"] if se is not None)
+    if errors and errors[len(errors) // 2] > SE_B_REMARK:
+        remarks.append(f"Difficulties are known poorly: median standard error {errors[len(errors) // 2]:.2f}")
+    return Verdict(tuple(faults), tuple(remarks))
+
+
+def segments(fit: Segments) -> Verdict:
+    """Judge a clustering: stable over seeds; weak structure and tiny segments are said."""
+    faults, remarks = [], list(fit.remarks)
+    if fit.adjusted_rand_index < STABILITY_MIN:
+        faults.append(
+            f"Other seeds give other segments: adjusted Rand index {fit.adjusted_rand_index:.2f}, below {STABILITY_MIN}"
+        )
+    counts = [int((fit.assigned == cluster_id).sum()) for cluster_id in range(fit.n_clusters)]
+    tiny = [
+        label for label, count in zip(fit.labels, counts, strict=True) if count < SMALLEST_SEGMENT * len(fit.assigned)
+    ]
+    if tiny:
+        remarks.append(f"Segments of less than {SMALLEST_SEGMENT:.0%} of the learners: {', '.join(tiny)}")
+    if fit.n_clusters > 1 and fit.silhouette < STRUCTURE_MIN and not any("silhouette" in said for said in remarks):
+        remarks.append(f"Weak structure: silhouette {fit.silhouette:.2f}, below {STRUCTURE_MIN}")
+    return Verdict(tuple(faults), tuple(remarks))
+
+
+def survival(fit: dict[str, Any]) -> Verdict:
+    """Judge a Cox fit: no separation, better than a coin on later weeks, calibrated; non-proportional hazards are said."""
+    faults, remarks = [], [str(warning) for warning in fit.get("warnings") or []]
+    ratios = fit["hazard_ratios"]
+    for term, ratio in zip(ratios["term"], ratios["hazard_ratio"], strict=True):
+        if ratio is None or not 1 / HAZARD_RATIO_MAX <= ratio <= HAZARD_RATIO_MAX:
+            faults.append(f"{term} decides alone who comes back (hazard ratio {ratio}): separation")
+    holdout = fit.get("holdout")
+    if not holdout:
+        remarks.append("Too few later weeks to check the predictions on")
+    else:
+        concordance, slope = holdout.get("concordance"), holdout.get("calibration_slope")
+        if concordance is not None and concordance < CONCORDANCE_MIN:
+            faults.append(f"On later weeks the model orders learners worse than a coin: concordance {concordance:.3f}")
+        if slope is not None and not CALIBRATION_SLOPE[0] <= slope <= CALIBRATION_SLOPE[1]:
+            faults.append(f"On later weeks S is not calibrated: slope {slope:.2f}, outside {CALIBRATION_SLOPE}")
+        if holdout["brier"] > holdout["brier_base_rate"]:
+            faults.append(
+                f"On later weeks S is worse than the base rate: Brier score {holdout['brier']:.4f} "
+                f"against {holdout['brier_base_rate']:.4f}"
+            )
+    test = fit["ph_test"]
+    broken = [
+        t for t, p in zip(test["term"], test["p"], strict=True) if p is not None and p < PH_REMARK_P and t != "GLOBAL"
+    ]
+    if broken:
+        remarks.append(f"Hazards are not proportional for {', '.join(broken)}: their ratios are averages over time")
+    return Verdict(tuple(faults), tuple(remarks))
+
+
+def forecast(fits: list[dict[str, Any]]) -> Verdict:
+    """Judge the forecasts: finite, with an interval; falling back to a simpler forecast is said by the service."""
+    faults, remarks = [], []
+    for fit in fits:
+        remarks += [f"{fit['metric']}: {warning}" for warning in fit.get("warnings") or []]
+        ahead = fit["forecast"]
+        if not ahead["yhat"] or any(value is None for value in (*ahead["yhat"], *ahead["lower"], *ahead["upper"])):
+            faults.append(f"{fit['metric']}: the forecast has weeks without a value")
+        elif any(low > high for low, high in zip(ahead["lower"], ahead["upper"], strict=True)):
+            faults.append(f"{fit['metric']}: the forecast's interval is upside down")
+    return Verdict(tuple(faults), tuple(remarks))
+
+
+def growth(fit: dict[str, Any]) -> Verdict:
+    """Judge a posterior by the diagnostics of its chains."""
+    seen = fit["diagnostics"]
+    faults = []
+    if seen["max_rhat"] is None or seen["max_rhat"] > RHAT_MAX:
+        faults.append(f"The chains disagree: R-hat {seen['max_rhat']}, above {RHAT_MAX}")
+    for kind in ("bulk", "tail"):
+        ess = seen[f"min_ess_{kind}"]
+        if ess is None or ess < ESS_MIN:
+            faults.append(f"Too few effective draws: {kind} ESS {ess}, below {ESS_MIN}; raise BRMS_N_SAMPLES")
+    if seen["divergent"] > DIVERGENT_MAX:
+        faults.append(f"{seen['divergent']} divergent transitions")
+    return Verdict(tuple(faults), tuple(str(warning) for warning in fit.get("warnings") or []))
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

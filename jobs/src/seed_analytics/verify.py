@@ -1,0 +1,142 @@
+"""verify: services are well, the guide's queries answer, every stage is fresh (``helm test`` runs this)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, LiteralString, cast
+
+import httpx
+import structlog
+from rich.console import Console
+from rich.table import Table
+
+from seed_analytics import clients, db
+from seed_analytics.clients import RService
+from seed_analytics.errors import ExitCode, InputFault, StageError, TryLater, Unavailable
+from seed_analytics.settings import VerifySettings
+
+HEALTH_TIMEOUT_SECS = 5.0
+
+MAX_AGE_HOURS = {
+    "compute-weekly-kpis": 2 * 24,
+    "calibrate-irt-weekly": 2 * 24,
+    "fit-survival-churn": 2 * 24,
+    "forecast-prophet": 8 * 24,
+    "fit-bayesian-growth": 8 * 24,
+    "cluster-segments": 17 * 24,
+}
+"""Stage -> hours after which its numbers are stale: its schedule's longest gap and one more day."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what was looked at.
+        found: what was seen, in words.
+        fault: what is wrong, as the error that it means; None when all is well.
+
+    """
+
+    name: str
+    found: str
+    fault: StageError | None = None
+
+
+def verify(settings: VerifySettings) -> ExitCode:
+    """Look at services, queries and freshness, print a table, and fail with the gravest fault.
+
+    Raises:
+        InputFault: a query of the guide fails, or published keys are gone or out of range.
+        Unavailable: a service or PostgreSQL does not answer.
+        TryLater: a stage has no fresh numbers.
+
+    """
+    services = (clients.irt(settings), clients.forecast(settings), clients.brms(settings))
+    checks = [health(service) for service in services] if settings.verify_services else []
+    with (
+        db.translated(),
+        db.connect(settings.database_url.get_secret_value(), application="seed-analytics/verify") as conn,
+    ):
+        checks += [query(conn, name, statement) for name, statement in guide().items()]
+        checks += freshness(conn, list(settings.verify_stages))
+        checks.append(kept(conn, settings.verify_stages))
+    table = Table("", "Check", "Found", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row("[red]fail[/]" if check.fault else "[green]ok[/]", check.name, str(check.fault or check.found))
+    Console().print(table)
+    faults = [check for check in checks if check.fault]
+    for kind in (InputFault, Unavailable, TryLater):
+        if any(isinstance(check.fault, kind) for check in faults):
+            raise kind(f"{len(faults)} of {len(checks)} checks failed: {', '.join(check.name for check in faults)}")
+    structlog.get_logger().info(f"All {len(checks)} checks are well")
+    return ExitCode.OK
+
+
+def health(service: RService) -> Check:
+    """Ask a service for its health and whether it is ready for fits."""
+    name = f"{service.name} /healthz"
+    try:
+        said = httpx.get(f"{service.base_url}/healthz", timeout=HEALTH_TIMEOUT_SECS).raise_for_status().json()
+        httpx.get(f"{service.base_url}/readyz", timeout=HEALTH_TIMEOUT_SECS).raise_for_status()
+        if said["service"] != service.name:
+            fault = Unavailable(f"{said['service']} answers at {service.prefix}_BASE_URL={service.base_url}")
+            return Check(name, "", fault)
+        return Check(name, f"{said['status']}, version {said['version']}")
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        return Check(name, "", Unavailable(f"{type(error).__name__}: {error}"))
+
+
+def guide() -> dict[str, LiteralString]:
+    """Return the guide's queries by name, as they stand in sql/verify/guide.sql."""
+    parts = re.split(r"^-- name: (\S+)$", db.read_sql("verify/guide.sql"), flags=re.MULTILINE)[1:]
+    return {name: cast("LiteralString", text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def query(conn: db.Connection, name: str, statement: LiteralString) -> Check:
+    """Run one of the guide's queries."""
+    try:
+        with db.translated():
+            rows = conn.execute(statement).fetchall()
+    except StageError as error:
+        return Check(f"query {name}", "", InputFault(str(error)))
+    return Check(f"query {name}", f"{len(rows)} row(s)")
+
+
+def freshness(conn: db.Connection, stages: list[str]) -> list[Check]:
+    """Compare each stage's newest good run with its schedule."""
+    rows = db.fetch_columns(conn, db.read_sql("verify/freshness.sql"), {"stages": stages})
+    checks = []
+    for place, stage in enumerate(rows["stage"]):
+        row: dict[str, Any] = {name: values[place] for name, values in rows.items()}
+        name, limit = f"freshness {stage}", MAX_AGE_HOURS.get(stage, 2 * 24)
+        last = f"the last run {row['run_id']} was {row['status']}" + (f": {row['reason']}" if row["reason"] else "")
+        if row["status"] is None:
+            checks.append(Check(name, "", TryLater("has never run")))
+        elif row["age_hours"] is None:
+            checks.append(Check(name, "", TryLater(f"has never succeeded; {last}")))
+        elif row["age_hours"] > limit:
+            checks.append(Check(name, "", TryLater(f"stale: {row['age_hours']:.0f} h old, at most {limit} h; {last}")))
+        else:
+            checks.append(Check(name, f"{row['age_hours']:.1f} h old; {last}"))
+    return checks
+
+
+def kept(conn: db.Connection, stages: tuple[str, ...]) -> Check:
+    """Look whether S, P and sigma are still in weekly_kpi, and in their range."""
+    row = db.fetch_one(conn, db.read_sql("verify/kpis_kept.sql"))
+    found = f"S {row['with_s']}, P {row['with_p']}, sigma {row['with_sigma']} of {row['users']} users"
+    wanted = {"fit-survival-churn": ("with_s",), "fit-bayesian-growth": ("with_p", "with_sigma")}
+    published = db.fetch_columns(conn, db.read_sql("verify/published_stages.sql"))["stage"]
+    gone = [key for stage in stages for key in wanted.get(stage, ()) if stage in published and not row[key]]
+    if gone or row["out_of_range"]:
+        return Check(
+            "keys S, P, sigma in weekly_kpi",
+            "",
+            InputFault(
+                f"{found}; {row['out_of_range']} out of range. Does another job replace kpis instead of merging?"
+            ),
+        )
+    return Check("keys S, P, sigma in weekly_kpi", found)
