@@ -165,12 +165,13 @@ def simulate(learners: int, weeks: int, **flags: Any) -> None:
     from seed_analytics.simulate import simulate as run  # noqa: PLC0415
 
     settings = _settings(Settings, flags)
+    url = settings.database_url.get_secret_value()
     with (
+        logs.progress(f"simulating {learners} learners", log_format=settings.log_format),
         db.translated(),
-        db.connect(settings.database_url.get_secret_value(), application="seed-analytics/simulate") as conn,
+        db.connect(url, application="seed-analytics/simulate") as conn,
     ):
-        with logs.progress(f"simulating {learners} learners", log_format=settings.log_format):
-            counts = run(conn, learners=learners, weeks=weeks, seed=settings.seed, end=settings.as_of)
+        counts = run(conn, learners=learners, weeks=weeks, seed=settings.seed, end=settings.as_of)
     structlog.get_logger().info("Simulated " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 

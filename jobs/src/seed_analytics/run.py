@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import FrameType
-from typing import Any, Generic, LiteralString, TypeVar, cast
+from typing import Any, Generic, LiteralString, TypeVar
 
 import psycopg
 import structlog
@@ -104,7 +104,7 @@ class Run(Generic[S]):
     def read_over(self, relation: str, definition: str, name: str, **params: Any) -> Columns:
         """Run ``sql/NAME`` with a relation that ``sql/DEFINITION`` defines: where a setting chooses what is read."""
         query = f"WITH {relation} AS (\n{db.read_sql(definition)}\n)\n{db.read_sql(name)}"
-        columns = db.fetch_columns(self.conn, cast("LiteralString", query), {"as_of": self.as_of, **params})
+        columns = db.fetch_columns(self.conn, query, {"as_of": self.as_of, **params})
         self.rows_read += len(next(iter(columns.values()), []))
         return columns
 

@@ -61,7 +61,7 @@ def patterns(students: Columns) -> tuple[Columns, float]:
     which = which.ravel()
 
     def total(values: Any) -> list[float]:
-        return np.bincount(which, weights=values, minlength=len(designs)).tolist()
+        return list(map(float, np.bincount(which, weights=values, minlength=len(designs))))
 
     columns = {
         "n_students": np.bincount(which, minlength=len(designs)).tolist(),

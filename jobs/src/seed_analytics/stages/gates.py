@@ -70,7 +70,7 @@ def segments(fit: Segments) -> Verdict:
 
 
 def survival(fit: dict[str, Any]) -> Verdict:
-    """Judge a Cox fit: no separation, better than a coin on later weeks, calibrated; non-proportional hazards are said."""
+    """Judge a Cox fit: no separation, calibrated and better than a coin on later weeks; bent hazards are said."""
     faults, remarks = [], [str(warning) for warning in fit.get("warnings") or []]
     ratios = fit["hazard_ratios"]
     for term, ratio in zip(ratios["term"], ratios["hazard_ratio"], strict=True):
