@@ -1,0 +1,176 @@
+# Persistent worker processes and the bounded queue before them. Nothing here waits: `tick()` looks at what the workers
+# have reported, and sets itself again through `later`, so that the HTTP loop runs in between.
+
+busy_interval <- 0.01 # seconds between looks while a worker has something under way
+idle_interval <- 0.5
+longest_pause <- 30 # seconds before a worker that keeps dying at its start is tried again
+
+#' @param dir the service's folder.
+#' @param size number of workers.
+#' @param queue_length number of fits that may wait.
+#' @param timeout_secs seconds that a fit may take.
+#' @param log a logger.
+#' @param observe_fit called with (route, seconds) after each fit.
+worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit) {
+  workers <- lapply(seq_len(size), function(i) new.env(parent = emptyenv()))
+  queue <- list()
+  restarts <- 0
+  closed <- FALSE
+  cancel_tick <- function() NULL
+
+  # A worker is starting (R comes up), warming (loads its models), idle, busy or down (until `retry_at`).
+  spawn <- function(worker) {
+    options <- callr::r_session_options(supervise = TRUE, system_profile = FALSE, user_profile = FALSE)
+    worker$session <- callr::r_session$new(options, wait = FALSE)
+    worker$state <- "starting"
+  }
+
+  bury <- function(worker, why) {
+    log(event = "worker_lost", state = worker$state, detail = why)
+    try(worker$session$kill_tree(), silent = TRUE)
+    worker$failures <- if (worker$state == "busy") 0 else (worker$failures %||% 0) + 1
+    worker$retry_at <- now() + if (worker$failures == 0) 0 else min(longest_pause, 2^(worker$failures - 1))
+    worker$state <- "down"
+    restarts <<- restarts + 1
+  }
+
+  finish <- function(worker, reply) {
+    force(reply) # it may name a file of the job that is now taken off the worker
+    job <- worker$job
+    worker$job <- NULL
+    unlink(job$body_file)
+    observe_fit(job$path, now() - worker$started)
+    job$resolve(reply)
+  }
+
+  fail <- function(worker, type, detail) {
+    bury(worker, detail)
+    unlink(worker$job$reply_file)
+    finish(worker, problem(type, detail))
+  }
+
+  call_worker <- function(worker, state, func, args) {
+    worker$session$call(func, args)
+    worker$state <- state
+  }
+
+  hear <- function(worker) {
+    message <- worker$session$read()
+    if (is.null(message)) return()
+    if (message$code >= 500L) {
+      died(worker, message)
+    } else if (message$code == 201L) {
+      call_worker(worker, "warming", function(dir) getNamespace("seedplumber")$worker_start(dir), list(dir))
+    } else if (message$code == 200L && worker$state == "warming") {
+      warmed(worker, message)
+    } else if (message$code == 200L && worker$state == "busy") {
+      answered(worker, message)
+    }
+  }
+
+  died <- function(worker, message) {
+    if (worker$state == "busy") {
+      fail(worker, "internal", "The worker process died during the fit (out of memory?).")
+    } else {
+      bury(worker, message$message)
+    }
+  }
+
+  warmed <- function(worker, message) {
+    if (is.null(message$error)) {
+      worker$state <- "idle"
+      worker$failures <- 0
+      log(event = "worker_warm", pid = worker$session$get_pid())
+    } else {
+      bury(worker, paste("it could not load the models:", root_message(message$error)))
+    }
+  }
+
+  answered <- function(worker, message) {
+    worker$state <- "idle"
+    result <- message$result
+    what <- if (is.null(message$error)) result$log else root_message(message$error)
+    if (!is.null(what)) log(event = "fit_failed", detail = what, output = tail_text(message$stderr))
+    if (is.null(message$error)) {
+      finish(worker, list(status = result$status, file = worker$job$reply_file))
+    } else {
+      finish(worker, problem("internal", "The fit failed; the service's log says why."))
+    }
+  }
+
+  dispatch <- function(worker) {
+    if (worker$state != "idle" || length(queue) == 0L) return()
+    worker$job <- queue[[1L]]
+    queue <<- queue[-1L]
+    worker$started <- now()
+    call_worker(
+      worker, "busy", function(...) getNamespace("seedplumber")$worker_answer(...),
+      list(worker$job$path, worker$job$body_file, worker$job$reply_file)
+    )
+  }
+
+  look <- function(worker) {
+    if (worker$state == "down") {
+      if (now() >= worker$retry_at) spawn(worker)
+      return()
+    }
+    if (worker$session$poll_process(0) != "timeout") hear(worker)
+    if (worker$state == "busy" && now() - worker$started > timeout_secs) {
+      fail(worker, "timeout", sprintf("The fit took longer than %.0f seconds and was stopped.", timeout_secs))
+    }
+    dispatch(worker)
+  }
+
+  tick <- function() {
+    if (closed) return()
+    for (worker in workers) look(worker)
+    idle <- all(vapply(workers, function(worker) worker$state == "idle", NA))
+    cancel_tick <<- later::later(tick, if (idle) idle_interval else busy_interval)
+  }
+
+  count <- function(...) sum(vapply(workers, function(worker) worker$state %in% c(...), NA))
+
+  submit <- function(path, body_file) {
+    promises::promise(function(resolve, reject) {
+      job <- list(path = path, body_file = body_file, reply_file = tempfile("reply-"), resolve = resolve)
+      queue <<- c(queue, list(job))
+      cancel_tick()
+      tick()
+    })
+  }
+
+  close_pool <- function() {
+    closed <<- TRUE
+    cancel_tick()
+    for (worker in workers) try(worker$session$kill_tree(), silent = TRUE)
+  }
+
+  for (worker in workers) spawn(worker)
+  tick()
+
+  list(
+    submit = submit,
+    has_room = function() length(queue) < queue_length || (length(queue) == 0L && count("idle") > 0L),
+    ready = function() count("idle", "busy") > 0L,
+    quiet = function() length(queue) == 0L && count("busy") == 0L,
+    gauges = function() {
+      list(
+        seed_queue_length = length(queue), seed_workers_busy = count("busy"), seed_workers = count("idle", "busy"),
+        seed_worker_restarts_total = restarts
+      )
+    },
+    close = close_pool
+  )
+}
+
+now <- function() proc.time()[["elapsed"]]
+
+root_message <- function(error) {
+  while (!is.null(error$parent)) error <- error$parent
+  conditionMessage(error)
+}
+
+tail_text <- function(text, characters = 2000L) {
+  text <- trimws(text %||% "")
+  substring(text, max(1L, nchar(text) - characters + 1L))
+}
