@@ -5,8 +5,8 @@
 #' @param service of `load_service()`, with its models.
 #' @param path the route, as in "/survival/fit".
 #' @param body raw vector or string: the request's JSON.
-#' @return list(status, body): the HTTP status and the reply's JSON; with `log`, a line for the operator, where
-#'   something unforeseen failed.
+#' @return list(status, body): the HTTP status and the reply's JSON; with `log`, a line for the operator,
+#'   where something unforeseen failed.
 answer <- function(service, path, body) {
   route <- service$routes[[path]]
   tryCatch(

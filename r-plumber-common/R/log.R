@@ -7,8 +7,8 @@ new_log <- function(service, log_format) {
     line <- if (log_format == "json") {
       jsonlite::toJSON(entry, auto_unbox = TRUE, null = "null", digits = 6)
     } else {
-      rest <- entry[-(1:2)]
-      paste(entry$timestamp, service, paste0(names(rest), "=", vapply(rest, format, "", digits = 6), collapse = " "))
+      rest <- vapply(entry[-(1:2)], format, "", digits = 6)
+      paste(entry$timestamp, service, paste0(names(rest), "=", rest, collapse = " "))
     }
     writeLines(line, stdout())
     flush(stdout())

@@ -16,14 +16,14 @@ new_metrics <- function(service) {
 
   count_request <- function(method, route, status) {
     key <- paste(method, route, status)
-    if (is.null(requests[[key]])) requests[[key]] <<- list(method = method, route = route, status = status, n = 0)
-    requests[[key]]$n <<- requests[[key]]$n + 1
+    labels <- c(method = method, route = route, status = status)
+    requests[[key]] <<- list(labels = labels, n = (requests[[key]]$n %||% 0) + 1)
   }
 
   observe_fit <- function(route, secs) {
-    seen <- fits[[route]]
-    if (is.null(seen)) seen <- list(buckets = 0 * fit_buckets, sum = 0, n = 0)
-    fits[[route]] <<- list(buckets = seen$buckets + (secs <= fit_buckets), sum = seen$sum + secs, n = seen$n + 1)
+    seen <- fits[[route]] %||% list(buckets = 0 * fit_buckets, sum = 0, n = 0)
+    buckets <- seen$buckets + (secs <= fit_buckets)
+    fits[[route]] <<- list(buckets = buckets, sum = seen$sum + secs, n = seen$n + 1)
   }
 
   sample_line <- function(name, labels, value) {
@@ -32,7 +32,9 @@ new_metrics <- function(service) {
     sprintf("%s{%s} %s", name, written, format(value, digits = 15, scientific = FALSE, trim = TRUE))
   }
 
-  head_lines <- function(name, type, help) c(sprintf("# HELP %s %s", name, help), sprintf("# TYPE %s %s", name, type))
+  head_lines <- function(name, type, help) {
+    c(sprintf("# HELP %s %s", name, help), sprintf("# TYPE %s %s", name, type))
+  }
 
   histogram <- function(route, seen) {
     name <- "seed_fit_seconds"
@@ -50,7 +52,7 @@ new_metrics <- function(service) {
     lines <- c(
       head_lines("seed_http_requests_total", "counter", "Requests by route and status."),
       vapply(requests, function(r) {
-        sample_line("seed_http_requests_total", c(method = r$method, route = r$route, status = r$status), r$n)
+        sample_line("seed_http_requests_total", r$labels, r$n)
       }, ""),
       head_lines("seed_fit_seconds", "histogram", "Time of a fit in its worker."),
       unlist(lapply(names(fits), function(route) histogram(route, fits[[route]]))),

@@ -49,7 +49,8 @@ schema.spec_columns <- function(spec) {
     array <- array_of(if (left_out) field$inner else field, spec$min_rows, spec$max_rows)
     schema(if (left_out) nullable(array) else array)
   }
-  schema_object(spec$fields, lapply(spec$fields, column), if (is.null(spec$extra)) FALSE else column(spec$extra))
+  extra <- if (is.null(spec$extra)) FALSE else column(spec$extra)
+  schema_object(spec$fields, lapply(spec$fields, column), extra)
 }
 
 schema.spec_dictionary <- function(spec) list(type = "object", additionalProperties = schema(spec$inner))
@@ -105,18 +106,17 @@ get_operation <- function(name, summary, type, schema, may_be_unready = FALSE) {
 
 openapi <- function(service) {
   text <- list(type = "string")
+  moment <- list(type = "string", format = "date-time")
+  ready <- list(type = "object", properties = list(status = list(const = "ready")), required = list("status"))
   health <- c(
-    list(status = text, service = text, version = text, timestamp = list(type = "string", format = "date-time")),
+    list(status = text, service = text, version = text, timestamp = moment),
     lapply(service$health(), function(value) text)
   )
   paths <- list(
     "/healthz" = get_operation("healthz", "Is the process alive?", "application/json", list(
       type = "object", properties = health, required = as.list(names(health)), additionalProperties = FALSE
     )),
-    "/readyz" = get_operation(
-      "readyz", "May it be sent fits?", "application/json",
-      list(type = "object", properties = list(status = list(const = "ready")), required = list("status")), TRUE
-    ),
+    "/readyz" = get_operation("readyz", "May it be sent fits?", "application/json", ready, TRUE),
     "/metrics" = get_operation("metrics", "Counters for Prometheus.", "text/plain", text),
     "/openapi.json" = get_operation("openapi", "This document.", "application/json", list(type = "object"))
   )

@@ -1,5 +1,5 @@
-# Persistent worker processes and the bounded queue before them. Nothing here waits: `tick()` looks at what the workers
-# have reported, and sets itself again through `later`, so that the HTTP loop runs in between.
+# Persistent worker processes and the bounded queue before them. Nothing here waits: `tick()` looks at what
+# the workers have reported, and sets itself again through `later`, so that the HTTP loop runs in between.
 
 busy_interval <- 0.01 # seconds between looks while a worker has something under way
 idle_interval <- 0.5
@@ -155,8 +155,8 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     quiet = function() length(queue) == 0L && count("busy") == 0L,
     gauges = function() {
       list(
-        seed_queue_length = length(queue), seed_workers_busy = count("busy"), seed_workers = count("idle", "busy"),
-        seed_worker_restarts_total = restarts
+        seed_queue_length = length(queue), seed_workers_busy = count("busy"),
+        seed_workers = count("idle", "busy"), seed_worker_restarts_total = restarts
       )
     },
     close = close_pool

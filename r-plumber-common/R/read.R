@@ -1,4 +1,4 @@
-# Reading: parsed JSON (lists, as of jsonlite without simplification) -> R values, noting every fault with its path.
+# Reading: parsed JSON (lists, as of jsonlite without simplification) -> R values; every fault with its path.
 # Positions in paths count from 0, as in JSON: `visits.gap_days[3]` is the fourth value.
 
 issue_log <- function(limit = 50L) {
@@ -23,7 +23,9 @@ read_value <- function(spec, x, path, issues) UseMethod("read_value")
 #' Reads a list of scalars as one typed vector, nulls as NA. `at(i)` is the path of position i (from 1).
 read_values <- function(spec, xs, at, issues) UseMethod("read_values")
 
-read_value.spec_scalar <- function(spec, x, path, issues) read_scalars(spec, list(x), function(i) path, issues)
+read_value.spec_scalar <- function(spec, x, path, issues) {
+  read_scalars(spec, list(x), function(i) path, issues)
+}
 
 read_value.spec_optional <- function(spec, x, path, issues) {
   if (is.null(x)) spec$default else read_value(spec$inner, x, path, issues)
@@ -52,46 +54,52 @@ read_value.spec_record <- function(spec, x, path, issues) {
 read_value.spec_columns <- function(spec, x, path, issues) {
   if (!is_object(x)) return(issues$add(path, "must be an object of arrays"))
   check_names(x, spec$fields, path, issues, extra = !is.null(spec$extra))
-  declared <- spec$fields
-  absent <- setdiff(names(declared), names(x))
-  left_out <- vapply(names(declared), function(name) {
-    inherits(declared[[name]], "spec_optional") && is.null(x[[name]])
-  }, NA)
-  for (name in setdiff(absent, names(which(left_out)))) issues$add(child(path, name), "is required")
-  extra <- setdiff(names(x), names(declared))
-  present <- c(setdiff(names(declared), union(absent, names(which(left_out)))), if (!is.null(spec$extra)) extra)
+  left_out <- Filter(function(field) inherits(field, "spec_optional"), spec$fields)
+  left_out <- left_out[vapply(names(left_out), function(name) is.null(x[[name]]), NA)]
+  fields <- spec$fields[setdiff(names(spec$fields), names(left_out))]
+  if (!is.null(spec$extra)) {
+    extra <- setdiff(names(x), names(spec$fields))
+    fields <- c(fields, stats::setNames(rep(list(spec$extra), length(extra)), extra))
+  }
   out <- list()
-  for (name in present) {
+  for (name in names(fields)) {
     where <- child(path, name)
-    column <- x[[name]]
-    if (!is_array(column)) {
+    if (!name %in% names(x)) {
+      issues$add(where, "is required")
+    } else if (!is_array(x[[name]])) {
       issues$add(where, "must be an array")
-      next
+    } else {
+      field <- if (inherits(fields[[name]], "spec_optional")) fields[[name]]$inner else fields[[name]]
+      out[[name]] <- read_scalars(field, x[[name]], function(i) sprintf("%s[%d]", where, i - 1L), issues)
     }
-    field <- if (name %in% names(declared)) declared[[name]] else spec$extra
-    if (inherits(field, "spec_optional")) field <- field$inner
-    out[[name]] <- read_scalars(field, column, function(i) sprintf("%s[%d]", where, i - 1L), issues)
   }
-  rows <- lengths(Filter(is_array, x[present]))
-  if (length(unique(rows)) > 1L) {
-    return(issues$add(path, paste0("columns must be equally long, but have ", list_lengths(rows), " values")))
-  }
-  n <- if (length(rows)) rows[[1L]] else 0L
-  if (n < spec$min_rows) issues$add(path, sprintf("must have at least %d rows, but has %d", spec$min_rows, n))
-  if (n > spec$max_rows) issues$add(path, sprintf("must have at most %.0f rows, but has %d", spec$max_rows, n))
+  n <- check_rows(spec, lengths(Filter(is_array, x[intersect(names(fields), names(x))])), path, issues)
   if (length(issues$found())) return(NULL)
-  for (name in names(which(left_out))) {
-    default <- declared[[name]]$default
-    if (!is.null(default)) out[[name]] <- rep(default, n)
+  for (name in names(left_out)) {
+    if (!is.null(left_out[[name]]$default)) out[[name]] <- rep(left_out[[name]]$default, n)
   }
   structure(out, class = "data.frame", row.names = .set_row_names(n))
 }
 
+check_rows <- function(spec, rows, path, issues) {
+  if (length(unique(rows)) > 1L) {
+    given <- paste(utils::head(sprintf("%s: %d", names(rows), rows), 5L), collapse = ", ")
+    issues$add(path, paste0("columns must be equally long, but have ", given, " values"))
+    return(0L)
+  }
+  n <- if (length(rows)) rows[[1L]] else 0L
+  check_count(n, spec$min_rows, spec$max_rows, "rows", path, issues)
+  n
+}
+
+check_count <- function(n, least, most, what, path, issues) {
+  if (n < least) issues$add(path, sprintf("must have at least %d %s, but has %d", least, what, n))
+  if (n > most) issues$add(path, sprintf("must have at most %.0f %s, but has %d", most, what, n))
+}
+
 read_value.spec_array <- function(spec, x, path, issues) {
   if (!is_array(x)) return(issues$add(path, "must be an array"))
-  n <- length(x)
-  if (n < spec$min_items) issues$add(path, sprintf("must have at least %d items, but has %d", spec$min_items, n))
-  if (n > spec$max_items) issues$add(path, sprintf("must have at most %.0f items, but has %d", spec$max_items, n))
+  check_count(length(x), spec$min_items, spec$max_items, "items", path, issues)
   at <- function(i) sprintf("%s[%d]", path, i - 1L)
   if (inherits(spec$inner, "spec_scalar")) return(read_scalars(spec$inner, x, at, issues))
   lapply(seq_along(x), function(i) read_value(spec$inner, x[[i]], at(i), issues))
@@ -105,16 +113,13 @@ read_value.spec_dictionary <- function(spec, x, path, issues) {
 }
 
 check_names <- function(x, fields, path, issues, extra) {
-  for (name in unique(names(x)[duplicated(names(x))])) issues$add(child(path, name), "is given more than once")
-  if (!extra) {
-    for (name in setdiff(names(x), names(fields))) {
-      issues$add(child(path, name), paste0("is not known here; known are: ", paste(names(fields), collapse = ", ")))
-    }
+  for (name in unique(names(x)[duplicated(names(x))])) {
+    issues$add(child(path, name), "is given more than once")
   }
-}
-
-list_lengths <- function(rows) {
-  paste(utils::head(sprintf("%s: %d", names(rows), rows), 5L), collapse = ", ")
+  known <- paste(names(fields), collapse = ", ")
+  for (name in if (!extra) setdiff(names(x), names(fields))) {
+    issues$add(child(path, name), paste("is not known here; known are:", known))
+  }
 }
 
 # Nulls are taken out before, and put back as NA after, so that each read_values() sees proper values only.
@@ -136,7 +141,7 @@ note_all <- function(bad, at, message, issues) {
   for (i in utils::head(which(bad), 50L)) issues$add(at(i), message)
 }
 
-# The vector of `xs` where all are of the type that `is_type` knows, else NULL and an issue for each that is not.
+# The vector of `xs` where all are of the type that `is_type` knows, else NULL, and an issue for each other.
 typed <- function(xs, is_type, empty, message, at, issues) {
   ok <- vapply(xs, is_type, NA)
   if (!all(ok)) return(note_all(!ok, at, message, issues))
@@ -189,7 +194,9 @@ read_values.spec_date <- function(spec, xs, at, issues) {
   days
 }
 
-encode_choices <- function(values) if (is.character(values)) dQuote(values, FALSE) else format(values, trim = TRUE)
+encode_choices <- function(values) {
+  if (is.character(values)) dQuote(values, FALSE) else format(values, trim = TRUE)
+}
 
 check_range <- function(values, spec, at, issues) {
   note_all(values < spec$min, at, paste("must be at least", format(spec$min)), issues)

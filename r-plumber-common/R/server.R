@@ -1,8 +1,8 @@
 # The HTTP process. It looks at heads of requests and moves bytes; bodies are parsed in the workers.
 
 retry_after_secs <- 5
-# A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that is still
-# sending may lose the reply. Larger ones are refused unread.
+# A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
+# is still sending may lose the reply. Larger ones are refused unread.
 small_body_bytes <- 65536
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
 
@@ -12,10 +12,13 @@ get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
 #'
 #' @param dir the service's folder; by default that of the script that Rscript runs.
 serve <- function(dir = script_dir()) {
-  settings <- tryCatch(read_settings(), seedplumber_config_error = function(e) refuse_to_start(conditionMessage(e)))
+  settings <- tryCatch(
+    read_settings(),
+    seedplumber_config_error = function(e) refuse_to_start(conditionMessage(e))
+  )
   Sys.unsetenv("INTERNAL_TOKEN") # the workers need none
   app <- new_app(load_service(dir, models = FALSE), dir, settings)
-  # Interrupts are held back while callbacks run: httpuv would turn one that strikes there into a reply of 500.
+  # Interrupts are held back while callbacks run: httpuv would turn one that strikes there into a 500.
   suspendInterrupts({
     listening <- listen(app, settings)
     app$log(
@@ -123,7 +126,8 @@ new_app <- function(service, dir, settings) {
 
   refuse_body <- function(req) {
     if (is_fit(req) && !is_json(req)) {
-      return(problem_reply("unsupported-media-type", "Send the body as application/json, without an encoding."))
+      detail <- "Send the body as application/json, without a content encoding."
+      return(problem_reply("unsupported-media-type", detail))
     }
     length <- body_length(req)
     if (is.infinite(length)) {
@@ -199,8 +203,8 @@ new_app <- function(service, dir, settings) {
   )
 }
 
-#' A function of the Authorization header. The comparison takes as long wherever the token differs: digests under a
-#' key of this process are compared whole.
+#' A function of the Authorization header. The comparison takes as long wherever the token differs: digests
+#' under a key of this process are compared whole.
 token_check <- function(token) {
   if (!nzchar(token)) return(function(header) TRUE)
   key <- sodium::random(32L)
@@ -234,8 +238,8 @@ save_body <- function(req) {
   path
 }
 
-# Connections are closed after each reply: on one that is kept, a small second reply waits about 40 ms for the client's
-# delayed acknowledgement, because the server underneath sends head and body apart.
+# Connections are closed after each reply: on one that is kept, a small second reply waits about 40 ms for the
+# client's delayed acknowledgement, because the server underneath sends head and body apart.
 reply <- function(status, type, body, ...) {
   list(status = status, headers = list("Content-Type" = type, Connection = "close", ...), body = body)
 }
@@ -252,7 +256,8 @@ busy_reply <- function(detail) problem_reply("busy", detail, "Retry-After" = as.
 # `result` is what the pool resolves to: a status, and the reply as a file or as a string.
 fit_reply <- function(result) {
   type <- if (result$status == 200L) "application/json" else "application/problem+json"
-  reply(result$status, type, if (is.null(result$file)) result$body else list(file = result$file, owned = TRUE))
+  body <- if (is.null(result$file)) result$body else list(file = result$file, owned = TRUE)
+  reply(result$status, type, body)
 }
 
 body_bytes <- function(body) if (is.list(body)) file.size(body$file) else nchar(body, "bytes")

@@ -2,8 +2,9 @@
 #'
 #' @param name,version as `/healthz` shows them.
 #' @param packages attached in the worker processes before `R/*.R` is read.
-#' @param warm name of a function in `R/` (no arguments) that every worker runs once before it takes work, or NULL.
-#' @param health function that returns further fields of `/healthz` (strings); called in the HTTP process, once.
+#' @param warm name of a function in `R/` (no arguments) that every worker runs once before it takes work.
+#' @param health function that returns further fields of `/healthz` (strings); called once, in the HTTP
+#'   process.
 #' @param routes list of `fit_route()`.
 service <- function(name, version, packages = character(), warm = NULL, health = function() list(), routes) {
   stopifnot(
@@ -23,7 +24,7 @@ service <- function(name, version, packages = character(), warm = NULL, health =
 
 #' Declares `POST path`, answered by the model function `fun` of `R/`.
 #'
-#' The function is called as `fun(body)`, with records as lists and columns as data frames, after `set.seed(seed)`.
+#' The function is called as `fun(body)`, records as lists and columns as data frames, after `set.seed(seed)`.
 #' Every request may hold `seed`; every reply also holds `seed`, `warnings` (those that the function raised or
 #' returned), `versions` and `elapsed_secs`.
 #'
@@ -33,26 +34,32 @@ fit_route <- function(path, fun, summary, request, response) {
   stopifnot(startsWith(path, "/"), inherits(request, "spec_record"), inherits(response, "spec_record"))
   request$fields$seed <- optional(integer(min = 0), 20251102L)
   response$fields <- utils::modifyList(response$fields, list(
-    seed = integer(), warnings = array_of(string()), versions = dictionary(string()), elapsed_secs = number(min = 0)
+    seed = integer(), warnings = array_of(string()), versions = dictionary(string()),
+    elapsed_secs = number(min = 0)
   ))
   list(path = path, fun = fun, summary = summary, request = request, response = response)
 }
 
 #' Reads a service folder: `api.R`, and with `models = TRUE` its packages and `R/*.R` too.
 #'
+#' Both see the folder's path as `service_dir`.
+#'
 #' @param dir the service's folder.
 #' @return the service; with `models`, its element `models` is the environment of its functions.
 load_service <- function(dir, models = TRUE) {
-  api <- source(file.path(dir, "api.R"), local = new.env(parent = topenv()), encoding = "UTF-8")$value
+  dir <- normalizePath(dir)
+  declaring <- new.env(parent = topenv())
+  declaring$service_dir <- dir
+  api <- source(file.path(dir, "api.R"), local = declaring, encoding = "UTF-8")$value
   if (!inherits(api, "seedplumber_service")) stop(file.path(dir, "api.R"), " must end in service(...)")
   if (!models) return(api)
   for (package in api$packages) suppressPackageStartupMessages(library(package, character.only = TRUE))
   api$models <- new.env(parent = globalenv())
-  api$models$service_dir <- normalizePath(dir)
+  api$models$service_dir <- dir
   for (file in sort(list.files(file.path(dir, "R"), "[.][Rr]$", full.names = TRUE))) {
     sys.source(file, api$models, keep.source = FALSE)
   }
   lacking <- setdiff(c(vapply(api$routes, `[[`, "", "fun"), api$warm), ls(api$models))
-  if (length(lacking)) stop("no function in ", file.path(dir, "R"), " is called ", paste(lacking, collapse = ", "))
+  if (length(lacking)) stop("no function in ", dir, "/R is called ", paste(lacking, collapse = ", "))
   api
 }

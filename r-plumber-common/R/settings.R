@@ -19,7 +19,9 @@ whole_number <- function(env, name, default, min, max = 2^31 - 1) {
 one_of <- function(env, name, values) {
   text <- tolower(trimws(env[[name]] %||% ""))
   if (!nzchar(text)) return(values[1L])
-  if (!text %in% values) config_error(name, " must be one of ", paste(values, collapse = ", "), ", but is '", text, "'.")
+  if (!text %in% values) {
+    config_error(sprintf("%s must be one of %s, but is '%s'.", name, paste(values, collapse = ", "), text))
+  }
   text
 }
 

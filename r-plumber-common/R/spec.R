@@ -1,5 +1,5 @@
-# Specifications of JSON values. One spec reads a request (read.R), writes a reply (write.R) and its part of the
-# OpenAPI document (openapi.R). `integer()` here masks base's inside this package: write `base::integer`.
+# Specifications of JSON values. One spec reads a request (read.R), writes a reply (write.R) and its part of
+# the OpenAPI document (openapi.R). `integer()` here masks base's inside this package: write `base::integer`.
 
 spec <- function(kind, ..., scalar = FALSE) {
   structure(list(...), class = c(paste0("spec_", kind), if (scalar) "spec_scalar", "spec"))
@@ -52,13 +52,14 @@ optional <- function(inner, default = NULL) {
 #' An object with exactly these fields; a named list in R.
 record <- function(...) spec("record", fields = check_fields(list(...)))
 
-#' Column vectors of one length as an object of arrays: `{"user_id": [...], "theta": [...]}`; a data frame in R.
+#' Column vectors of one length, in JSON an object of arrays, in R a data frame.
 #'
 #' @param ... a scalar spec for each column (`optional(spec)` for one that may be left out).
 #' @param .extra spec of columns that are not named here (covariates, say), or NULL to refuse such columns.
 #' @param .min_rows,.max_rows least and greatest number of rows.
 columns <- function(..., .extra = NULL, .min_rows = 0L, .max_rows = Inf) {
-  spec("columns", fields = check_fields(list(...)), extra = .extra, min_rows = .min_rows, max_rows = .max_rows)
+  fields <- check_fields(list(...))
+  spec("columns", fields = fields, extra = .extra, min_rows = .min_rows, max_rows = .max_rows)
 }
 
 #' An array of `inner` values: a vector in R where `inner` is scalar, else a list.

@@ -1,4 +1,4 @@
-# Writing: R values -> a tree that jsonlite writes as the spec says: scalars bare, columns and arrays always arrays.
+# Writing: R values -> a tree that jsonlite writes as the spec says: scalars bare, columns always arrays.
 
 #' What `to_json()` is to write for `x`; an error where `x` is not what the spec declares.
 write_value <- function(spec, x, path = "") UseMethod("write_value")
