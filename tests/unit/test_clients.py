@@ -1,0 +1,190 @@
+"""What each misbehaviour of a service means for a run. The misbehaving server is real HTTP on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from seed_analytics.clients import UNFITTABLE, RService
+from seed_analytics.errors import ConfigFault, Rejected, StageError, Unavailable
+
+TOKEN = "a-token-that-nobody-may-see"  # noqa: S105
+WELL = (200, {"content-type": "application/json"}, b'{"scores": {"user_id": ["u1"]}}')
+
+
+@dataclass
+class Misbehaving:
+    """An HTTP server that gives its scripted replies in turn, the last one for ever."""
+
+    replies: list[object]
+    url: str = ""
+    seen: list[dict[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[Callable[..., Misbehaving]]:
+    servers = []
+
+    def start(*replies: object) -> Misbehaving:
+        script = Misbehaving(list(replies))
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                script.seen.append(dict(self.headers))
+                reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+                if callable(reply):
+                    reply(self)
+                    return
+                status, headers, body = reply
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        script.url = f"http://127.0.0.1:{server.server_address[1]}"
+        return script
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def service(url: str, timeout: float = 5, retries: int = 2) -> RService:
+    return RService("r-forecast-plumber", "R_FORECAST", url, TOKEN, timeout, retries, retry_delay_secs=0.01)
+
+
+def problem(status: int, kind: str, detail: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    body = {"type": kind, "title": "No", "status": status, "detail": detail}
+    return status, {"content-type": "application/problem+json"} | headers, json.dumps(body).encode()
+
+
+def test_good_reply_is_returned(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(WELL)
+    assert service(server.url).post("/survival/fit", {"x": [1.5]}, ("scores",)) == {"scores": {"user_id": ["u1"]}}
+
+
+def test_token_is_sent_as_bearer(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(WELL)
+    service(server.url).post("/survival/fit", {}, ())
+    assert server.seen[0]["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_nan_is_sent_as_null(misbehaving: Callable[..., Misbehaving]) -> None:
+    bodies = []
+
+    def keep(handler: BaseHTTPRequestHandler) -> None:
+        bodies.append(handler.headers["content-length"])
+        handler.send_response(200)
+        handler.send_header("content-length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    server = misbehaving(keep)
+    service(server.url).post("/survival/fit", {"x": [float("nan")]}, ())
+    assert bodies == [str(len(b'{"x":[null]}'))]
+
+
+def test_busy_service_is_asked_again(misbehaving: Callable[..., Misbehaving]) -> None:
+    busy = problem(503, "urn:seed-analytics:problem:busy", "The queue is full.")
+    server = misbehaving(busy, busy, WELL)
+    assert "scores" in service(server.url).post("/survival/fit", {}, ("scores",))
+    assert len(server.seen) == 3
+
+
+def test_retry_after_is_waited_for(misbehaving: Callable[..., Misbehaving]) -> None:
+    busy = problem(503, "urn:seed-analytics:problem:busy", "The queue is full.", **{"retry-after": "1"})
+    server = misbehaving(busy, WELL)
+    begun = time.monotonic()
+    service(server.url).post("/survival/fit", {}, ("scores",))
+    assert time.monotonic() - begun >= 1
+
+
+def test_service_that_stays_busy_is_unavailable(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(problem(503, "urn:seed-analytics:problem:busy", "The queue is full."))
+    with pytest.raises(Unavailable, match="The queue is full"):
+        service(server.url).post("/survival/fit", {}, ())
+    assert len(server.seen) == 3
+
+
+def test_service_that_is_down_is_unavailable_and_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(Unavailable, match="Is r-forecast-plumber up.*R_FORECAST_BASE_URL"):
+        service(f"http://127.0.0.1:{port}").post("/survival/fit", {}, ())
+
+
+def test_status_500_is_unavailable_and_not_asked_again(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(problem(500, "urn:seed-analytics:problem:internal", "It broke."))
+    with pytest.raises(Unavailable, match="500 .*It broke"):
+        service(server.url).post("/survival/fit", {}, ())
+    assert len(server.seen) == 1
+
+
+def test_late_reply_is_unavailable_and_not_asked_again(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(lambda _: time.sleep(1.0))
+    with pytest.raises(Unavailable, match="no reply in 0.2 s; raise R_FORECAST_TIMEOUT_SECS"):
+        service(server.url, timeout=0.2).post("/survival/fit", {}, ())
+    assert len(server.seen) == 1
+
+
+def test_connection_cut_in_mid_reply_is_unavailable(misbehaving: Callable[..., Misbehaving]) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("content-length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"scores"')
+        handler.close_connection = True
+
+    with pytest.raises(Unavailable):
+        service(misbehaving(cut).url).post("/survival/fit", {}, ("scores",))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>It works!</html>", b"[1, 2]", b'"scores"', b'{"scores"', b"\xff\xfe", b"{}"]
+)
+def test_garbage_is_unavailable(misbehaving: Callable[..., Misbehaving], body: bytes) -> None:
+    server = misbehaving((200, {"content-type": "text/html"}, body))
+    with pytest.raises(Unavailable, match="r-forecast-plumber POST /survival/fit: the reply"):
+        service(server.url).post("/survival/fit", {}, ("scores",))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_token_is_a_config_fault_that_names_the_variable(
+    misbehaving: Callable[..., Misbehaving], status: int
+) -> None:
+    server = misbehaving(problem(status, "urn:seed-analytics:problem:unauthorized", "Wrong token."))
+    with pytest.raises(ConfigFault, match="R_FORECAST_INTERNAL_TOKEN") as fault:
+        service(server.url).post("/survival/fit", {}, ())
+    assert TOKEN not in str(fault.value)
+
+
+def test_data_that_cannot_be_fitted_are_rejected_in_the_service_s_words(
+    misbehaving: Callable[..., Misbehaving],
+) -> None:
+    server = misbehaving(problem(422, UNFITTABLE, "Nobody ever came back."))
+    with pytest.raises(Rejected, match="r-forecast-plumber: Nobody ever came back"):
+        service(server.url).post("/survival/fit", {}, ())
+
+
+def test_request_that_is_refused_as_malformed_is_a_defect(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving(problem(422, "urn:seed-analytics:problem:invalid", "visits.day[3] is no integer"))
+    with pytest.raises(StageError, match="visits.day") as fault:
+        service(server.url).post("/survival/fit", {}, ())
+    assert type(fault.value) is StageError
