@@ -1,9 +1,9 @@
 {{- /*
 The spec of every Job that runs the command seed-analytics: stages, migration, simulator.
 
-Exit codes (seed_analytics.errors): 64 usage, 65 input contract broken, 76 fit rejected, 78 configuration: trying again
-cannot help, the Job fails at once. All others, among them 69 service down, 75 lock held or upstream stale and
-70 internal, are tried again up to backoffLimit. A pod that was evicted, preempted or drained does not count.
+Exit codes (seed_analytics.errors): 64 usage, 65 input contract broken, 70 a defect, 76 fit rejected, 78 configuration:
+trying again cannot help, the Job fails at once. All others, among them 69 service down and 75 lock held or upstream
+stale, are tried again up to backoffLimit. A pod that was evicted, preempted or drained does not count.
 
 seed-lib.jobSpec (dict "root" $ "values" $v "name" "migrate" "component" "migration" "args" (list "migrate")
   "env" "...yaml..." "grants" (list ..) "secrets" (list ..) ["serviceAccountName" ..])
@@ -23,7 +23,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: {{ .name }}
         operator: In
-        values: [64, 65, 76, 78]
+        values: [64, 65, 70, 76, 78]
 template:
   metadata:
     {{- include "seed-lib.jobPodMetadata" . | nindent 4 }}

@@ -236,5 +236,4 @@ spec:
     - port: http
       path: /metrics
       interval: {{ $m.interval }}
-      scrapeTimeout: {{ $m.scrapeTimeout }}
 {{- end }}
