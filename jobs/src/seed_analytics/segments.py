@@ -43,7 +43,7 @@ class Segments:
     Attributes:
         features: names of the p features that were used.
         labels: k labels, by cluster id.
-        assigned: n cluster ids, 0..k-1, ordered by size, the largest first.
+        assigned: n cluster ids, 0..k-1, ordered by size, the largest first (then by centre).
         centers: (k, p) in the features' own units.
         silhouette: mean silhouette, -1..1; NaN for k = 1.
         silhouette_by_k: k -> silhouette, for each k that was tried.
@@ -139,7 +139,9 @@ def cluster(
             "the learners form one continuum more than groups"
         )
     fit = fits[k] if k in fits else _kmeans(points, 1, seed)
-    order = np.argsort(-np.bincount(fit.labels_, minlength=k), kind="stable")
+    # By size, then by centre: k-means numbers its clusters by chance.
+    sizes = np.bincount(fit.labels_, minlength=k)
+    order = np.lexsort((*fit.cluster_centers_.round(6).T[::-1], -sizes))
     assigned = np.argsort(order)[fit.labels_].astype(np.int64)
     scaled = np.array([points[assigned == cluster_id].mean(axis=0) for cluster_id in range(k)])
     return Segments(

@@ -1,0 +1,226 @@
+"""Segments: published k-means results, planted groups found again, labels that stay, and sane answers at the edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from seed_analytics.segments import ARCHETYPES, K_MAX, STRUCTURE_MIN, Segments, cluster, usable
+from sklearn.datasets import load_iris
+from sklearn.metrics import adjusted_rand_score
+
+SEED = 20251102
+NAMES = ("engagement", "improvement", "efficiency", "recovery", "accuracy", "sessions")
+
+
+def columns(points: np.ndarray, names: tuple[str, ...] = NAMES) -> dict[str, list[float]]:
+    return {name: points[:, place].tolist() for place, name in enumerate(names[: points.shape[1]])}
+
+
+def planted(rng: np.random.Generator, per_group: int = 60, spread: float = 0.35) -> tuple[np.ndarray, np.ndarray]:
+    """Four groups in six features, each feature in a unit of its own."""
+    centers = np.array(
+        [[1, 0, 0.5, 1, 1, 1], [-1, 0, 0, -0.5, 0.8, -1.2], [0.2, -0.3, -1, -1, -1.3, 0.4], [0, 1.6, 1, 0.5, 0, 0]]
+    )
+    points = np.concatenate([center + spread * rng.standard_normal((per_group, 6)) for center in centers])
+    units = np.array([0.1, 0.05, 0.2, 0.3, 0.1, 8.0])
+    return points * units + np.array([0.5, 0, 0.1, 0.4, 0.7, 20]), np.repeat(np.arange(4), per_group)
+
+
+def as_last_run(found: Segments) -> list[dict[str, object]]:
+    return [
+        {"cluster_id": place, "label": label, "center": dict(zip(found.features, map(float, center), strict=True))}
+        for place, (label, center) in enumerate(zip(found.labels, found.centers, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def iris() -> dict[str, list[float]]:
+    return columns(load_iris().data, ("sepal_length", "sepal_width", "petal_length", "petal_width"))
+
+
+def test_iris_standardised_within_sum_of_squares(iris: dict[str, list[float]]) -> None:
+    # R: kmeans(scale(iris[, 1:4]), 3, nstart = 25)$tot.withinss is 138.888; scale() divides by n - 1, we by n.
+    found = cluster(iris, n_clusters=3, seed=SEED)
+    assert found.inertia * 149 / 150 == pytest.approx(138.888, abs=1e-3)
+
+
+def test_iris_chooses_two_by_silhouette(iris: dict[str, list[float]]) -> None:
+    # cluster::silhouette on kmeans(scale(iris[, 1:4]), 2): .58, the maximum over 2..8
+    found = cluster(iris, seed=SEED)
+    assert (found.n_clusters, round(found.silhouette, 2)) == (2, 0.58)
+
+
+def test_iris_sizes_by_plain_k_means() -> None:
+    # R: kmeans(iris[, 1:4], 3): sizes 50, 62, 38, within-cluster sums 15.151, 39.821, 23.879. We always standardise, so
+    # this holds the library that we stand on against the published numbers.
+    from sklearn.cluster import KMeans
+
+    points = load_iris().data
+    fit = KMeans(3, n_init=10, random_state=SEED).fit(points)
+    sizes = np.bincount(fit.labels_)
+    within = [((points[fit.labels_ == k] - fit.cluster_centers_[k]) ** 2).sum() for k in range(3)]
+    found = sorted(zip(sizes.tolist(), np.round(within, 3).tolist(), strict=True))
+    assert found == [(38, 23.879), (50, 15.151), (62, 39.821)]
+
+
+def test_planted_groups_are_found() -> None:
+    points, truth = planted(np.random.default_rng(1))
+    found = cluster(columns(points), seed=SEED)
+    assert found.n_clusters == 4
+    assert adjusted_rand_score(truth, found.assigned) > 0.9
+
+
+def test_planted_groups_are_stable_over_seeds() -> None:
+    points, _ = planted(np.random.default_rng(2))
+    assert cluster(columns(points), seed=SEED).adjusted_rand_index > 0.95
+
+
+def test_labels_do_not_depend_on_the_seed() -> None:
+    points, _ = planted(np.random.default_rng(3))
+    named = [
+        np.array(found.labels)[found.assigned] for found in (cluster(columns(points), seed=seed) for seed in range(5))
+    ]
+    assert all((other == named[0]).mean() > 0.98 for other in named)
+
+
+def test_labels_stay_when_learners_are_drawn_anew() -> None:
+    rng = np.random.default_rng(4)
+    points, _ = planted(rng)
+    first = cluster(columns(points), seed=SEED)
+    for _ in range(5):
+        drawn = points[rng.integers(0, len(points), len(points))]
+        again = cluster(columns(drawn), seed=SEED, last=as_last_run(first))
+        assert set(again.labels) == set(first.labels)
+        for label, center in zip(again.labels, again.centers, strict=True):
+            before = first.centers[first.labels.index(label)]
+            assert np.abs((center - before) / points.std(axis=0)).max() < 0.5
+
+
+def test_labels_follow_the_centre_from_week_to_week() -> None:
+    rng = np.random.default_rng(5)
+    points, _ = planted(rng)
+    first = cluster(columns(points), seed=SEED)
+    later = points + 0.15 * points.std(axis=0) * rng.standard_normal(points.shape)
+    second = cluster(columns(later), seed=SEED + 1, last=as_last_run(first))
+    names = np.array(first.labels)[first.assigned], np.array(second.labels)[second.assigned]
+    assert (names[0] == names[1]).mean() > 0.95
+
+
+def test_each_cluster_has_a_label_of_its_own() -> None:
+    points, _ = planted(np.random.default_rng(6))
+    for k in range(2, K_MAX + 1):
+        labels = cluster(columns(points), n_clusters=k, seed=SEED).labels
+        assert len(set(labels)) == k
+        assert set(labels) <= set(ARCHETYPES)
+
+
+def test_label_tells_what_the_centre_is_like() -> None:
+    points, truth = planted(np.random.default_rng(7))
+    found = cluster(columns(points), seed=SEED)
+    label = {group: found.labels[np.bincount(found.assigned[truth == group]).argmax()] for group in range(4)}
+    assert (label[0], label[2], label[3]) == ("thriving", "struggling", "improving")
+
+
+def test_units_do_not_matter() -> None:
+    points, _ = planted(np.random.default_rng(8))
+    found = cluster(columns(points), seed=SEED)
+    other = cluster(columns(points * [1000, 0.01, 1, 60, 100, 7] + 5), seed=SEED)
+    assert (found.assigned == other.assigned).all()
+    assert found.labels == other.labels
+
+
+def test_order_of_learners_does_not_matter() -> None:
+    rng = np.random.default_rng(9)
+    points, _ = planted(rng)
+    order = rng.permutation(len(points))
+    found, other = cluster(columns(points), seed=SEED), cluster(columns(points[order]), seed=SEED)
+    assert adjusted_rand_score(found.assigned[order], other.assigned) == pytest.approx(1)
+    assert found.labels == other.labels
+
+
+def test_a_copy_of_every_learner_changes_nothing() -> None:
+    points, _ = planted(np.random.default_rng(10))
+    found, other = cluster(columns(points), seed=SEED), cluster(columns(np.tile(points, (2, 1))), seed=SEED)
+    assert np.allclose(found.centers, other.centers)
+
+
+def test_one_learner_less_moves_the_others_hardly() -> None:
+    points, _ = planted(np.random.default_rng(11))
+    found, other = cluster(columns(points), seed=SEED), cluster(columns(points[1:]), seed=SEED)
+    assert adjusted_rand_score(found.assigned[1:], other.assigned) > 0.95
+
+
+def test_same_seed_gives_the_same_bytes() -> None:
+    points, _ = planted(np.random.default_rng(12))
+    found, other = cluster(columns(points), seed=SEED), cluster(columns(points), seed=SEED)
+    assert found.centers.tobytes() == other.centers.tobytes()
+
+
+def test_constant_feature_is_dropped_and_said() -> None:
+    points, _ = planted(np.random.default_rng(13))
+    found = cluster(columns(points) | {"mean_gap": [7.0] * len(points)}, seed=SEED)
+    assert found.dropped == {"mean_gap": "constant (7)"}
+    assert found.features == NAMES
+    assert any("mean_gap" in remark for remark in found.remarks)
+
+
+def test_duplicate_feature_is_dropped_whatever_its_unit() -> None:
+    points, _ = planted(np.random.default_rng(14))
+    found = cluster(columns(points) | {"attempts": (points[:, 5] * 60 + 3).tolist()}, seed=SEED)
+    assert found.dropped == {"attempts": "the same as sessions"}
+
+
+def test_feature_that_most_learners_lack_is_dropped() -> None:
+    points, _ = planted(np.random.default_rng(15))
+    rare = [1.0 * row if row % 3 == 0 else None for row in range(len(points))]
+    assert "mean_gap" in cluster(columns(points) | {"mean_gap": rare}, seed=SEED).dropped
+
+
+def test_gaps_are_filled_by_the_median() -> None:
+    kept, dropped = usable({"accuracy": [0.1, 0.2, None, 0.9, float("nan"), 0.3]})
+    assert kept["accuracy"].tolist() == pytest.approx([0.1, 0.2, 0.25, 0.9, 0.25, 0.3])
+    assert not dropped
+
+
+def test_nothing_usable_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="accuracy is constant"):
+        cluster({"accuracy": [0.5] * 30}, seed=SEED)
+
+
+def test_more_clusters_than_distinct_learners_is_one_cluster() -> None:
+    found = cluster({"accuracy": [0.1, 0.9] * 20}, n_clusters=5, seed=SEED)
+    assert found.n_clusters == 1
+    assert any("distinct" in remark for remark in found.remarks)
+
+
+def test_no_structure_is_said() -> None:
+    cloud = np.random.default_rng(16).standard_normal((400, 6))
+    found = cluster(columns(cloud), seed=SEED)
+    assert found.silhouette < STRUCTURE_MIN
+    assert any("continuum" in remark for remark in found.remarks)
+
+
+def test_one_enormous_outlier_does_not_name_the_others() -> None:
+    points, truth = planted(np.random.default_rng(17))
+    wild = np.vstack([points, points.max(axis=0) * 10])
+    found = cluster(columns(wild), n_clusters=5, seed=SEED)
+    assert np.isfinite(found.centers).all()
+    assert len(found.assigned) == len(truth) + 1
+
+
+@budget(max_examples=25, deadline=None)
+@given(hnp.arrays(float, st.tuples(st.integers(2, 40), st.integers(1, 4)), elements=st.floats(-1e6, 1e6)))
+def test_any_finite_table_gives_segments_or_a_sentence(points: np.ndarray) -> None:
+    try:
+        found = cluster(columns(points), seed=SEED)
+    except ValueError as error:
+        assert "no usable feature" in str(error)  # noqa: PT017
+    else:
+        assert 1 <= found.n_clusters <= K_MAX
+        assert set(found.assigned) == set(range(found.n_clusters))
+        assert np.isfinite(found.centers).all()
+        assert (np.diff(np.bincount(found.assigned)) <= 0).all(), "cluster ids are ordered by size"
