@@ -11,9 +11,9 @@ MAX_TREEDEPTH <- 10
 fit_marginal <- function(patterns, sum_yy, model, n_samples = 1000, n_chains = 4, seed = 20251102) {
   terms <- check_patterns(patterns, sum_yy)
   fit <- sample_quietly(rstan::sampling(
-    model, data = terms[c("G", "n_students", "D", "Q", "centre", "rss", "log_sigma_power")], pars = GROWTH_PARAMETERS,
-    iter = n_samples, warmup = n_samples %/% 2, chains = n_chains, cores = 1, seed = seed, init_r = 0.5, refresh = 0,
-    show_messages = FALSE, control = list(adapt_delta = 0.9, max_treedepth = MAX_TREEDEPTH, metric = "dense_e")))
+    model, data = terms[STAN_DATA], pars = GROWTH_PARAMETERS, iter = n_samples, warmup = n_samples %/% 2,
+    chains = n_chains, cores = 1, seed = seed, refresh = 0, show_messages = FALSE,
+    control = list(adapt_delta = 0.9, max_treedepth = MAX_TREEDEPTH, metric = "dense_e")))
   draws <- rstan::extract(fit, pars = GROWTH_PARAMETERS, permuted = FALSE)
   summary <- posterior_summary(draws)
   diagnostics <- growth_diagnostics(summary, fit, MAX_TREEDEPTH)

@@ -6,6 +6,8 @@
 
 PATTERN_COLUMNS <- c("n_students", "n", "sw", "sww", "c0", "c1", "q00", "q01", "q11")
 
+STAN_DATA <- c("G", "n_students", "D", "Q", "centre", "rss", "log_sigma_power", "log_sigma_centre", "students", "n_rows")
+
 # |A| = n sww - sw^2 is the sum of squared distances between the student's weeks. Below this share of n sww it is what
 # rounding leaves of a student with a single week (two neighbouring weeks of a hundred: 5e-5 of it).
 SINGULAR <- 1e-9
@@ -46,21 +48,21 @@ growth_patterns <- function(rows) {
 #' small. Scores should be centred by the caller for the same reason.
 #' @param patterns data frame of PATTERN_COLUMNS, a row a design.
 #' @param sum_yy sum of squared scores.
-#' @return list: G, n_students, D (G x 5), Q (G x 12), centre (2), rss, log_sigma_power; and what check_patterns() reads:
-#'   rows, students, residual_df, spread_week, spread_score (sums of squares about their means).
+#' @return list: the data block of the Stan program; and for the checks: residual_df, spread_week, spread_score (sums of
+#'   squares about their means), mean_score.
 pattern_terms <- function(patterns, sum_yy) {
   with(patterns, {
     det_a <- n * sww - sw^2
     full <- det_a > SINGULAR * n * sww
     det_a[!full] <- 0
 
-    rows <- sum(n_students * n)
-    mean_week <- sum(n_students * sw) / rows
-    mean_score <- sum(c0) / rows
+    n_rows <- sum(n_students * n)
+    mean_week <- sum(n_students * sw) / n_rows
+    mean_score <- sum(c0) / n_rows
     spread_week <- sum(n_students * (sww - 2 * mean_week * sw + n * mean_week^2))
     slope <- sum(c1 - mean_week * c0) / spread_week
     centre <- c(mean_score - slope * mean_week, slope)
-    spread_score <- sum_yy - rows * mean_score^2
+    spread_score <- sum_yy - n_rows * mean_score^2
 
     # r = c - A centre, summed; rr = sum r r'
     m0 <- n * centre[1] + sw * centre[2]
@@ -81,6 +83,8 @@ pattern_terms <- function(patterns, sum_yy) {
     e1 <- ifelse(full, -sw * r0 + n * r1, 0)
 
     squares <- spread_score - slope^2 * spread_week # about the pooled line
+    rss <- max(0, squares - sum(fitted))
+    residual_df <- sum(n_students * (n - 1 - full))
     list(
       G = length(n),
       n_students = as.array(as.numeric(n_students)),
@@ -88,11 +92,12 @@ pattern_terms <- function(patterns, sum_yy) {
       Q = cbind(fitted, r0, r1, n_students * n, n_students * sw, n_students * sww, u00, u01, u11, e0, e1,
                 n_students * det_a, deparse.level = 0),
       centre = centre,
-      rss = max(0, squares - sum(fitted)),
-      log_sigma_power = rows - 2 * sum(n_students),
-      rows = rows,
+      rss = rss,
+      log_sigma_power = n_rows - 2 * sum(n_students),
+      log_sigma_centre = log(rss / residual_df) / 2,
       students = sum(n_students),
-      residual_df = sum(n_students * (n - 1 - full)),
+      n_rows = n_rows,
+      residual_df = residual_df,
       spread_week = spread_week,
       spread_score = spread_score,
       mean_score = mean_score
@@ -134,7 +139,7 @@ check_patterns <- function(patterns, sum_yy) {
 
 #' Sentences about data that the priors were not made for.
 scale_warnings <- function(terms) {
-  spread <- sqrt(terms$spread_score / terms$rows)
+  spread <- sqrt(terms$spread_score / terms$n_rows)
   slope <- abs(terms$centre[2])
   unscaled <- abs(terms$mean_score) > 3 || slope > 3 || spread > 3 || spread < 0.1
   if (!unscaled) return(character())

@@ -13,8 +13,8 @@ posterior_summary <- function(draws) {
     posterior::as_draws_array(draws), mean = mean, sd = stats::sd,
     ~ stats::setNames(stats::quantile(.x, c(0.05, 0.5, 0.95), names = FALSE), c("q5", "q50", "q95")),
     rhat = posterior::rhat, ess_bulk = posterior::ess_bulk, ess_tail = posterior::ess_tail)
-  columns <- as.data.frame(columns)
-  names(columns)[1] <- "parameter"
+  columns <- data.frame(parameter = columns$variable, lapply(columns[-1], as.double)) # plain numbers, not for printing
+  rownames(columns) <- NULL
   columns
 }
 

@@ -22,20 +22,31 @@ data {
   vector[2] centre;              // pooled least-squares beta: small deltas keep the expansion of the squares exact
   real<lower=0> rss;             // squares about each student's own line, all students
   real log_sigma_power;          // rows - 2 * students
+  real log_sigma_centre;         // log of the residual sd about the students' own lines
+  real<lower=0> students;
+  real<lower=0> n_rows;
+}
+transformed data {
+  // Stan shrinks its metric towards unit scale, so a posterior of many students, a few thousandths wide, needs its own.
+  real unit = inv_sqrt(students);
+  real unit_sigma = inv_sqrt(n_rows);
 }
 parameters {
-  real b_Intercept;
-  real b_week;
-  real<lower=0> sd_Intercept;
-  real<lower=0> sd_week;
-  real<lower=-1, upper=1> cor;
-  real<lower=0> sigma;
+  real<offset=centre[1], multiplier=unit> b_Intercept;
+  real<offset=centre[2], multiplier=unit> b_week;
+  // Half-normal sds as folded normals: the density is the same at (-u_Intercept, u_week, -z) and so on, and smooth at 0,
+  // where log(sd) would run away to minus infinity and mix badly whenever a spread may be nil.
+  real<multiplier=unit> u_Intercept;
+  real<multiplier=unit> u_week;
+  real<multiplier=unit> z; // atanh of the correlation, up to sign
+  real<offset=log_sigma_centre, multiplier=unit_sigma> log_sigma;
 }
 model {
-  real s2 = square(sigma);
-  real S00 = square(sd_Intercept);
-  real S11 = square(sd_week);
-  real S01 = cor * sd_Intercept * sd_week;
+  real s2 = exp(2 * log_sigma);
+  real r = tanh(z);
+  real S00 = square(u_Intercept);
+  real S11 = square(u_week);
+  real S01 = r * u_Intercept * u_week;
   real d0 = b_Intercept - centre[1];
   real d1 = b_week - centre[2];
   vector[5] p;
@@ -47,7 +58,7 @@ model {
   p[2] = s2 * S00;
   p[3] = s2 * S01;
   p[4] = s2 * S11;
-  p[5] = S00 * S11 * (1 - square(cor));
+  p[5] = S00 * S11 * (1 - square(r));
 
   // Columns of Q, made by pattern_terms() in R/patterns.R: the polynomial in delta of sum d'A d, then that of
   // sum |A| d' adj(Sigma) d
@@ -67,12 +78,18 @@ model {
   // Priors: the caller scales score and week to about unit spread.
   b_Intercept ~ normal(0, 1);
   b_week ~ normal(0, 1);
-  sd_Intercept ~ normal(0, 1);
-  sd_week ~ normal(0, 1);
-  sigma ~ normal(0, 1);
-  target += log1m(square(cor)); // LKJ(2) in two dimensions
+  u_Intercept ~ normal(0, 1);
+  u_week ~ normal(0, 1);
+  target += log_sigma - 0.5 * s2;   // sigma ~ half-normal(0, 1), and the Jacobian of exp
+  target += 2 * log1m(square(r));   // LKJ(2) in two dimensions, and the Jacobian of tanh
 
   det = D * p;
   target += -0.5 * (dot_product(n_students, log(det)) + sum((Q * q) ./ det) + rss / s2)
-            - log_sigma_power * log(sigma);
+            - log_sigma_power * log_sigma;
+}
+generated quantities {
+  real sd_Intercept = u_Intercept < 0 ? -u_Intercept : u_Intercept;
+  real sd_week = u_week < 0 ? -u_week : u_week;
+  real cor = u_Intercept * u_week < 0 ? -tanh(z) : tanh(z);
+  real sigma = exp(log_sigma);
 }
