@@ -36,6 +36,7 @@ STOP_SECS = 40.0
 """Longest wait for a child to end by itself: longer than a service's SHUTDOWN_GRACE_SECS of 30."""
 TAIL_LINES = 20
 
+_PORT = 5432  # names the socket; said aloud, since PGPORT may be set
 _UNPRIVILEGED = "nobody"  # who runs PostgreSQL when we are root, which it refuses to be
 
 
@@ -91,6 +92,11 @@ class Recorded:
     pid: int
     started: int
     stop_signal: int
+
+    @classmethod
+    def of(cls, name: str, pid: int, stop_signal: signal.Signals) -> Self:
+        """Record a process; one that has just ended is never `running`."""
+        return cls(name, pid, _started(pid) or -1, stop_signal)
 
     @property
     def running(self) -> bool:
@@ -151,7 +157,7 @@ class Child:
     @property
     def recorded(self) -> Recorded:
         """What another process needs in order to stop this child."""
-        return Recorded(self.name, self.pid, _started(self.pid) or 0, self.stop_signal)
+        return Recorded.of(self.name, self.pid, self.stop_signal)
 
     def _spawn(self, command: Sequence[str | Path], env: Mapping[str, str], account: str | None = None) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -313,6 +319,7 @@ class Postgres(Child):
 
     _SETTINGS: ClassVar[Mapping[str, str]] = {
         "listen_addresses": "",
+        "port": str(_PORT),
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
@@ -328,7 +335,7 @@ class Postgres(Child):
     def start(self) -> None:
         """Make a database cluster and start its server without waiting for it."""
         account = _UNPRIVILEGED if os.geteuid() == 0 else None
-        binaries = _postgres_binaries()
+        binaries = postgres_binaries()
         if account:
             shutil.chown(self.folder, account)
             if not all(folder.stat().st_mode & 0o001 for folder in binaries.parents):
@@ -364,7 +371,7 @@ class Postgres(Child):
 
     def url(self, database: str = "postgres") -> str:
         """Return the DATABASE_URL of a database of this server."""
-        return f"postgresql://postgres@/{database}?host={quote(str(self.folder))}"
+        return f"postgresql://postgres@/{database}?host={quote(str(self.folder))}&port={_PORT}"
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Create a database and return its URL."""
@@ -387,7 +394,13 @@ class Postgres(Child):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
+    """Return the folder of the wheel's programs: postgres, initdb, psql.
+
+    Raises:
+        ConfigFault: the wheel is not installed.
+
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs, where XDG_RUNTIME_DIR is not set
         try:

@@ -1,0 +1,70 @@
+# Commands of the repository; `make help` lists them. Scripts do the work: tools/setup, seed-analytics, pytest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+LEARNERS ?= 500
+WEEKS ?= 16
+SEED ?= 1
+DATA ?=
+KEEP ?=
+TESTS ?=
+export PYTHON
+export R_LIBS_USER := $(CURDIR)/.cache/R
+export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
+
+PYTHON_PATHS := $(wildcard jobs tests benchmarks tools)
+YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
+# Fast ones first.
+SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
+
+.PHONY: help setup demo stop test test-r lint format bench clean
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
+	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'."
+
+setup:  ## Install what this machine lacks (demo and test do it by themselves)
+	@tools/setup run
+
+demo:  ## Run the whole pipeline here, on simulated learners or DATA, and write a report
+	@tools/setup run
+	@.venv/bin/seed-analytics demo --learners "$(LEARNERS)" --weeks "$(WEEKS)" --seed "$(SEED)" \
+	  $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0 false no,$(KEEP)),--keep)
+
+stop:  ## End what demo KEEP=1 left running
+	@if [ -x .venv/bin/seed-analytics ]; then .venv/bin/seed-analytics stop; else echo "Nothing was set up, so nothing runs."; fi
+
+test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models
+	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
+	@echo "== pytest (skipped tests and the reasons are listed at the end)"
+	@.venv/bin/pytest $(or $(TESTS),$(SUITES))
+
+test-r:
+	@tools/setup test
+	@echo "== R tests"
+	@Rscript r-plumber-common/run-tests.R
+
+lint:  ## Check style and types
+	@tools/setup test
+	@echo "== ruff, mypy, yamllint, lintr"
+	@.venv/bin/ruff check $(PYTHON_PATHS)
+	@.venv/bin/ruff format --check $(PYTHON_PATHS)
+	@.venv/bin/mypy
+	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict $(YAML_PATHS))
+	@Rscript r-plumber-common/run-lint.R
+
+format:  ## Rewrite Python files in the common style
+	@tools/setup test
+	@.venv/bin/ruff check --fix $(PYTHON_PATHS)
+	@.venv/bin/ruff format $(PYTHON_PATHS)
+
+bench:  ## Measure speed and memory beside peers, as one table
+	@tools/setup test
+	@.venv/bin/python -m benchmarks
+
+clean: stop  ## Remove everything that setup, demo and test have made
+	@rm -rf .venv .cache .demo report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis
