@@ -1,0 +1,156 @@
+# The observed information of the marginal likelihood (Louis 1982): that of the complete data less the
+# posterior covariance, learner by learner, of the complete-data score.
+#
+# The score of an answer is a function of ability alone, so its covariance is a sum over a basis of functions
+# of ability. With the polynomials p_k that are orthonormal under the learner's own posterior a few terms
+# suffice. Each term is one sparse matrix (learners x parameters); the sum of their cross-products is the
+# covariance. Coefficients of the slope follow from those of the intercept by z p_k = beta_(k+1) p_(k+1) +
+# alpha_k p_k + beta_k p_(k-1).
+
+# With more items the full matrix (2 x items, squared) costs seconds and hundreds of megabytes; beyond this
+# only each item's own 2 x 2 block of it is used, which leaves out what little items share through the
+# abilities.
+max_joint_items <- 1000L
+
+#' One pass over all learners at given items: scores, observed information, abilities, residuals.
+#'
+#' @param items list of `slope` and `intercept`, on standardised ability.
+#' @param precision terms of the basis end when one adds less than this share of the information that is left;
+#'   standard errors are then right to a tenth of it (1e-3 of their value; tested against twenty terms).
+#' @return list: `gradient` (2 x items: slopes, then intercepts), `information` (square, of the same), `theta`
+#'   and `se` (standardised posterior mean and sd per user), `residual` (one sparse matrix users x items:
+#'   answer less its expectation), `n` and `correct` (items x nodes: expected answers, and right ones),
+#'   `log_likelihood`.
+posterior_pass <- function(blocks, items, grid, precision = 1e-2, max_degree = 20L) {
+  n_items <- length(items$slope)
+  right <- stats::plogis(outer(items$slope, grid$z) + items$intercept)
+  soft <- soft_plus(items$slope, items$intercept, grid)
+  curves <- low_rank(right)
+  joint <- n_items <= max_joint_items
+  gradient <- numeric(2 * n_items)
+  missing <- if (joint) matrix(0, 2 * n_items, 2 * n_items) else matrix(0, n_items, 3)
+  n <- correct <- matrix(0, n_items, length(grid$z))
+  theta <- se <- residual <- vector("list", length(blocks))
+  log_likelihood <- 0
+
+  for (b in seq_along(blocks)) {
+    block <- blocks[[b]]
+    post <- posterior(block, items$slope, items$intercept, soft, grid)
+    weight <- post$weight
+    mean <- as.vector(weight %*% grid$z)
+    theta[[b]] <- mean
+    se[[b]] <- sqrt(rowSums(weight * outer(-mean, grid$z, `+`)^2))
+    log_likelihood <- log_likelihood + sum(post$log_likelihood)
+    n_block <- as.matrix(Matrix::crossprod(block$answered, weight))
+    n <- n + n_block
+    correct <- correct + as.matrix(Matrix::crossprod(block$correct, weight))
+    left <- (n_block * right * (1 - right)) %*% cbind(grid$z^2, 1)
+
+    user <- block$answered@i + 1L
+    item <- rep(seq_len(n_items), diff(block$answered@p))
+    # -E[P(z) f(z)] of each answer, f given at the nodes (users x nodes).
+    project <- function(f) -tcrossprod((weight * f) %*% curves$by_node, curves$by_item)[cbind(user, item)]
+
+    p <- matrix(1, length(block$rows), length(grid$z))
+    p_before <- 0 * p
+    alpha <- mean
+    beta <- numeric(length(block$rows))
+    by_intercept <- block$correct@x + project(p)
+    by_intercept_before <- 0 * by_intercept
+    residual[[b]] <- replace_values(block$answered, by_intercept)
+    for (k in 0:max_degree) {
+      p_next <- outer(-alpha, grid$z, `+`) * p - beta * p_before
+      beta_next <- sqrt(rowSums(weight * p_next^2))
+      p_next <- p_next / pmax(beta_next, .Machine$double.xmin)
+      by_intercept_next <- project(p_next)
+      by_slope <- beta_next[user] * by_intercept_next + alpha[user] * by_intercept +
+        beta[user] * by_intercept_before
+      if (k == 0) {
+        gradient <- gradient +
+          c(column_sums(block$answered, by_slope), column_sums(block$answered, by_intercept))
+      } else {
+        if (joint) {
+          added <- as.matrix(Matrix::crossprod(beside(block$answered, by_slope, by_intercept)))
+          added_diagonal <- diag(added)
+        } else {
+          added <- cbind(
+            column_sums(block$answered, by_slope^2), column_sums(block$answered, by_intercept^2),
+            column_sums(block$answered, by_slope * by_intercept)
+          )
+          added_diagonal <- added[, 1:2]
+        }
+        missing <- missing + added
+        left <- left - added_diagonal
+        if (all(added_diagonal <= precision * left)) break
+      }
+      p_before <- p
+      p <- p_next
+      alpha <- rowSums(weight * p^2 * rep(grid$z, each = nrow(p)))
+      beta <- beta_next
+      by_intercept_before <- by_intercept
+      by_intercept <- by_intercept_next
+    }
+  }
+
+  own <- (n * right * (1 - right)) %*% cbind(grid$z^2, 1, grid$z)
+  if (!joint) own <- own - missing
+  information <- block_diagonal(own)
+  list(
+    gradient = gradient, information = if (joint) as.matrix(information) - missing else information,
+    theta = unlist(theta), se = unlist(se), residual = do.call(rbind, residual), n = n, correct = correct,
+    log_likelihood = log_likelihood
+  )
+}
+
+#' A matrix as the product `by_item %*% t(by_node)` of narrower ones: item curves are smooth, so about a dozen
+#' columns do for hundreds of items.
+low_rank <- function(x, tolerance = 1e-6) {
+  parts <- svd(x)
+  kept <- seq_len(max(1L, sum(parts$d > tolerance * parts$d[1])))
+  by_item <- parts$u[, kept, drop = FALSE] %*% diag(parts$d[kept], length(kept))
+  list(by_item = by_item, by_node = parts$v[, kept, drop = FALSE])
+}
+
+#' A sparse matrix with the pattern of another.
+replace_values <- function(pattern, x) {
+  pattern@x <- x
+  pattern
+}
+
+column_sums <- function(pattern, x) Matrix::colSums(replace_values(pattern, x))
+
+#' Two sparse matrices of one pattern, side by side.
+beside <- function(pattern, left, right) cbind(replace_values(pattern, left), replace_values(pattern, right))
+
+#' Sparse symmetric matrix of (slopes, intercepts) from each item's own: columns slope, intercept, cross.
+block_diagonal <- function(own) {
+  n <- nrow(own)
+  i <- seq_len(n)
+  Matrix::sparseMatrix(
+    i = c(i, n + i, i, n + i), j = c(i, n + i, n + i, i), x = c(own[, 1], own[, 2], own[, 3], own[, 3]),
+    dims = c(2L * n, 2L * n)
+  )
+}
+
+#' Covariance matrix of the parameters of a design: inverse of the observed information.
+#' @return matrix (possibly sparse), or NULL where the information is not positive definite: then the data do
+#'   not determine the parameters, or the fit is no maximum.
+parameter_covariance <- function(information, parameters, design) {
+  jacobian <- expand_jacobian(design)
+  information <- Matrix::crossprod(jacobian, information %*% jacobian)
+  if (!is.null(design$prior) && length(design$slopes) > 0) {
+    at <- cbind(design$slopes, design$slopes)
+    information[at] <- information[at] - slope_prior(parameters[design$slopes], design$prior)$curvature
+  }
+  tryCatch(
+    {
+      root <- Matrix::chol(Matrix::forceSymmetric(information))
+      # A pivot this small against the largest is rounding, not information.
+      if (min(Matrix::diag(root)) <= 1e-6 * max(Matrix::diag(root))) NULL else Matrix::chol2inv(root)
+    },
+    error = function(condition) {
+      if (!grepl("positive", conditionMessage(condition))) stop(condition)
+      NULL
+    }
+  )
+}

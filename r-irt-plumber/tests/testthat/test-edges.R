@@ -1,0 +1,143 @@
+add_item <- function(responses, item_id, correct, users = unique(responses$user_id)) {
+  rbind(responses, data.frame(user_id = users, item_id = item_id, correct = rep_len(correct, length(users))))
+}
+
+base <- simulate_answers(300, 10, 8, seed = 5)$responses
+
+test_that("items all right, all wrong or rarely answered are left out with a reason in words", {
+  few <- sort(unique(base$user_id))[1:29]
+  data <- add_item(add_item(add_item(base, "right", 1L), "wrong", 0L), "rare", 0:1, few)
+  fit <- calibrate(data)
+  expect_setequal(fit$excluded$item_id, c("right", "wrong", "rare"))
+  reason <- stats::setNames(fit$excluded$reason, fit$excluded$item_id)
+  expect_match(reason[["right"]], "all answers are right")
+  expect_match(reason[["wrong"]], "all answers are wrong")
+  expect_match(reason[["rare"]], "29 answers, fewer than the 30")
+  expect_equal(fit$items, calibrate(base)$items, tolerance = 1e-6)
+})
+
+test_that("an item with as many answers as asked for is fitted", {
+  data <- add_item(base, "rare", 0:1, sort(unique(base$user_id))[1:30])
+  expect_false(any(grepl("fewer", calibrate(data)$excluded$reason)))
+})
+
+test_that("an item that abler learners get wrong is left out and the others are fitted without it", {
+  ability <- calibrate(base)$abilities
+  reversed <- as.integer(ability$theta < stats::rnorm(nrow(ability), 0, .5))
+  fit <- calibrate(add_item(base, "reversed", reversed, ability$user_id))
+  expect_identical(fit$excluded$item_id, "reversed")
+  expect_match(fit$excluded$reason, "a = -[0-9.]+ is not above 0")
+  expect_true(all(fit$items$a > 0))
+  expect_equal(fit$items[c("a", "b")], calibrate(base)$items[c("a", "b")], tolerance = 1e-3)
+})
+
+test_that("an item whose discrimination runs away is left out, unless a prior holds it", {
+  ability <- calibrate(base)$abilities
+  step <- add_item(base, "step", as.integer(ability$theta > 0), ability$user_id)
+  fit <- calibrate(step)
+  expect_identical(fit$excluded$item_id, "step")
+  expect_match(fit$excluded$reason, "no finite estimate")
+  held <- calibrate(step, prior_a = list(meanlog = 0, sdlog = .5))
+  expect_true(held$converged)
+  expect_equal(nrow(held$excluded), 0)
+})
+
+test_that("a prior keeps every discrimination positive and pulls towards its median", {
+  plain <- calibrate(base)
+  tight <- calibrate(base, prior_a = list(meanlog = 0, sdlog = .01))
+  expect_lt(max(abs(tight$items$a - 1)), .05)
+  expect_true(all(tight$items$se_a < plain$items$se_a))
+})
+
+test_that("answers that measure nothing in common are refused by the 1PL", {
+  set.seed(6)
+  # Every learner has exactly half right: right answers go together less than by chance.
+  users <- sprintf("u%03d", 1:200)
+  rows <- do.call(rbind, lapply(users, function(user) {
+    data.frame(user_id = user, item_id = sprintf("i%d", 1:6), correct = sample(rep(0:1, 3)))
+  }))
+  expect_error(calibrate(rows, "1PL"), "measure no common ability", class = "seedplumber_unfittable")
+})
+
+test_that("a second answer of a user to an item is refused, naming it", {
+  expect_error(
+    calibrate(rbind(base, base[5, ])), paste0("user ", base$user_id[5], ", item ", base$item_id[5]),
+    class = "seedplumber_invalid"
+  )
+})
+
+test_that("unscored answers are as if not there", {
+  unscored <- data.frame(user_id = c("u00001", "nobody"), item_id = "unscored", correct = NA_integer_)
+  expect_identical(calibrate(rbind(base, unscored)), calibrate(base))
+})
+
+test_that("without a scored answer there is nothing to fit", {
+  expect_error(calibrate(transform(base, correct = NA)), "no scored answer", class = "seedplumber_unfittable")
+})
+
+test_that("one learner, one item and too few items are refused with the reason", {
+  one_user <- subset(base, user_id == "u00001")
+  expect_error(calibrate(one_user), "0 items can be calibrated", class = "seedplumber_unfittable")
+  one_item <- subset(base, item_id == "i001")
+  expect_error(calibrate(one_item), "1 items can be .*; the 2PL needs 3", class = "seedplumber_unfittable")
+  two_items <- subset(base, item_id %in% c("i001", "i002"))
+  expect_error(calibrate(two_items), "needs 3", class = "seedplumber_unfittable")
+  expect_true(calibrate(two_items, "1PL")$converged)
+})
+
+test_that("learners with one answer each cannot tell items from abilities", {
+  one_each <- base[!duplicated(base$user_id), ]
+  expect_error(
+    calibrate(one_each, min_answers = 5), "No learner answered 3", class = "seedplumber_unfittable"
+  )
+})
+
+test_that("a small group of items without common learners is left out with a warning", {
+  island <- transform(
+    base[base$user_id <= "u00040", ], user_id = paste0("x", user_id), item_id = paste0("x", item_id)
+  )
+  fit <- calibrate(rbind(base, island), min_answers = 10)
+  expect_equal(fit$components, 2)
+  expect_match(fit$warnings, "2 groups that no learner connects: 10 items")
+  expect_true(all(grepl("^x", fit$excluded$item_id)))
+  expect_false(any(grepl("^x", fit$abilities$user_id)))
+  expect_equal(fit$items, calibrate(base, min_answers = 10)$items)
+})
+
+test_that("two halves without common learners are refused", {
+  other <- transform(base, user_id = paste0("x", user_id), item_id = paste0("x", item_id))
+  expect_error(calibrate(rbind(base, other)), "2 groups .* 50 %", class = "seedplumber_unfittable")
+})
+
+test_that("one learner who answers both halves connects them", {
+  other <- transform(base, user_id = paste0("x", user_id), item_id = paste0("x", item_id))
+  bridge <- data.frame(user_id = "bridge", item_id = c("i001", "xi001"), correct = 0:1)
+  expect_equal(calibrate(rbind(base, other, bridge))$components, 1)
+})
+
+test_that("too few iterations are reported, not hidden", {
+  fit <- calibrate(base, max_iterations = 1)
+  expect_false(fit$converged)
+  expect_match(fit$warnings, "not converged")
+})
+
+test_that("learners with all answers right or all wrong have finite abilities", {
+  data <- transform(base, correct = ifelse(user_id == "u00001", 1L, ifelse(user_id == "u00002", 0L, correct)))
+  ability <- calibrate(data)$abilities
+  expect_true(all(is.finite(ability$theta)) && all(ability$se > 0))
+  theta <- stats::setNames(ability$theta, ability$user_id)
+  expect_gt(theta[["u00001"]], 1)
+  expect_lt(theta[["u00002"]], -1)
+})
+
+test_that("two thousand answers of one learner do not underflow", {
+  many <- data.frame(
+    user_id = rep(c("a", "b", "c"), each = 2000), item_id = rep(sprintf("i%04d", 1:2000), 3),
+    correct = as.integer(c(rep(1, 2000), rep(0, 2000), rep(0:1, 1000)))
+  )
+  items <- data.frame(item_id = sprintf("i%04d", 1:2000), a = 1, b = 0)
+  scored <- score_irt(list(items = items, responses = many, population = list(mean = 0, sd = 1)))$abilities
+  expect_true(all(is.finite(scored$theta)))
+  expect_gt(scored$theta[1], 4)
+  expect_equal(scored$theta[3], 0, tolerance = .1)
+})

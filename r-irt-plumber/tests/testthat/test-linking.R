@@ -1,0 +1,111 @@
+# 40 items known from before; a stronger, more varied cohort answers them.
+cohort <- simulate_answers(3000, 40, 20, seed = 8, mean = .8, sd = 1.4)
+anchors <- cohort$items[seq(1, 40, 4), ]
+
+test_that("held anchors recover the scale, the population and the other items", {
+  fit <- calibrate(cohort$responses, anchors = anchors, linking = "fixed")
+  expect_true(fit$converged)
+  expect_equal(fit$linking$method, "fixed")
+  expect_equal(fit$linking$n_anchors, 10)
+  expect_equal(unlist(fit$population), c(mean = .8, sd = 1.4), tolerance = .08)
+  expect_equal(unname(fit$linking[c("intercept", "slope")]), unname(fit$population))
+  held <- fit$items[fit$items$status == "anchor", ]
+  expect_equal(unlist(held[c("a", "b")], use.names = FALSE), unlist(anchors[c("a", "b")], use.names = FALSE))
+  expect_true(all(is.na(held$se_a) & is.na(held$se_b)))
+  other <- merge(fit$items[fit$items$status == "fitted", ], cohort$items, by = "item_id")
+  expect_lt(sqrt(mean((other$b.x - other$b.y)^2)), .12)
+  expect_gte(mean(abs(other$b.x - other$b.y) <= 2.6 * other$se_b), .95)
+  theta <- cohort$theta[as.integer(substring(fit$abilities$user_id, 2))]
+  expect_lt(abs(mean(fit$abilities$theta - theta)), .05)
+})
+
+test_that("mean-sigma recovers the scale", {
+  fit <- calibrate(cohort$responses, anchors = anchors, linking = "mean-sigma")
+  expect_equal(fit$linking$intercept, .8, tolerance = .1)
+  expect_equal(fit$linking$slope, 1.4, tolerance = .1)
+  expect_lt(fit$linking$rmse, .15)
+  estimated <- fit$items$b[match(anchors$item_id, fit$items$item_id)]
+  expect_equal(mean(estimated), mean(anchors$b))
+  expect_equal(stats::sd(estimated), stats::sd(anchors$b))
+  theta <- cohort$theta[as.integer(substring(fit$abilities$user_id, 2))]
+  expect_lt(abs(mean(fit$abilities$theta - theta)), .06)
+})
+
+test_that("linking moves parameters, abilities and errors by one line and the likelihood not at all", {
+  free <- calibrate(cohort$responses)
+  linked <- calibrate(cohort$responses, anchors = anchors)
+  slope <- linked$linking$slope
+  intercept <- linked$linking$intercept
+  expect_null(free$linking)
+  expect_equal(linked$items$a, free$items$a / slope)
+  expect_equal(linked$items$b, free$items$b * slope + intercept)
+  expect_equal(linked$items$se_a, free$items$se_a / slope)
+  expect_equal(linked$items$se_b, free$items$se_b * slope)
+  expect_equal(linked$abilities$theta, free$abilities$theta * slope + intercept)
+  expect_equal(linked$abilities$se, free$abilities$se * slope)
+  expect_equal(linked$log_likelihood, free$log_likelihood)
+})
+
+test_that("anchors held at the free estimates give the free estimates back", {
+  free <- calibrate(cohort$responses, tolerance = 1e-7)
+  fit <- calibrate(
+    cohort$responses, anchors = free$items[1:15, c("item_id", "a", "b")], linking = "fixed", tolerance = 1e-7
+  )
+  expect_equal(fit$items[c("a", "b")], free$items[c("a", "b")], tolerance = 1e-4)
+  expect_equal(unlist(fit$population), c(mean = 0, sd = 1), tolerance = 1e-4)
+  expect_equal(fit$log_likelihood, free$log_likelihood, tolerance = 1e-8)
+})
+
+test_that("the scale holds from run to run, also when the next cohort is abler", {
+  first <- simulate_answers(3000, 40, 20, seed = 9, a = cohort$items$a, b = cohort$items$b)
+  before <- calibrate(first$responses)
+  after <- lapply(c("fixed", "mean-sigma"), function(linking) {
+    calibrate(cohort$responses, anchors = before$items[c("item_id", "a", "b")][1:20, ], linking = linking)
+  })
+  unlinked <- calibrate(cohort$responses)
+  drift <- function(fit) abs(mean(fit$items$b[21:40] - before$items$b[21:40]))
+  expect_gt(drift(unlinked), .4)
+  expect_lt(drift(after[[1]]), .06)
+  expect_lt(drift(after[[2]]), .1)
+})
+
+test_that("held anchors are used whatever their number of answers", {
+  rare <- cohort$responses[!(cohort$responses$item_id == "i001" & cohort$responses$user_id > "u00020"), ]
+  fit <- calibrate(rare, anchors = anchors, linking = "fixed")
+  expect_true("i001" %in% fit$items$item_id)
+  expect_false("i001" %in% calibrate(rare, anchors = anchors)$items$item_id)
+})
+
+test_that("only held items: the population is estimated", {
+  fit <- calibrate(cohort$responses, anchors = cohort$items, linking = "fixed")
+  expect_equal(unlist(fit$population), c(mean = .8, sd = 1.4), tolerance = .06)
+  expect_true(fit$converged)
+  expect_equal(fit$n_parameters, 2)
+})
+
+test_that("one anchor cannot carry a scale", {
+  for (linking in c("fixed", "mean-sigma")) {
+    expect_error(
+      calibrate(cohort$responses, anchors = anchors[1, ], linking = linking),
+      "1 of the 1 anchors were answered",
+      class = "seedplumber_unfittable"
+    )
+  }
+  same <- transform(anchors, b = 0)
+  expect_error(
+    calibrate(cohort$responses, anchors = same), "differ in difficulty", class = "seedplumber_unfittable"
+  )
+  strangers <- transform(anchors, item_id = paste0("x", item_id))
+  expect_error(
+    calibrate(cohort$responses, anchors = strangers), "0 of the 10", class = "seedplumber_unfittable"
+  )
+})
+
+test_that("no anchors are as none given", {
+  expect_null(calibrate(cohort$responses, anchors = anchors[0, ])$linking)
+})
+
+test_that("an anchor given twice is refused", {
+  twice <- rbind(anchors, anchors[3, ])
+  expect_error(calibrate(cohort$responses, anchors = twice), "i009", class = "seedplumber_invalid")
+})
