@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from seed_analytics import db
+from seed_analytics.db import Connection
 from seed_analytics.errors import TooLittleData
 from seed_analytics.run import Run, Stage, Verdict
 from seed_analytics.settings import KPI_KEYS, KpiSettings
@@ -50,20 +51,18 @@ def gate(weeks: list[Week]) -> Verdict:
     return Verdict()
 
 
+def merge_week(conn: Connection, week: Week) -> int:
+    """Compute the KPIs of one week from ``attempt_log`` and merge them into ``weekly_kpi``; return the rows written."""
+    windows = {f"since_{days}": week.moment - timedelta(days=days) for days in (14, 28, 56)}
+    moments = {"t": week.moment, "week": datetime.combine(week.start, time(), UTC), "week_start": week.start}
+    statement = db.read_sql("compute_weekly_kpis/merge_week.sql")
+    return conn.execute(statement, windows | moments | {"keys": list(KPI_KEYS)}).rowcount
+
+
 def publish(run: Run[KpiSettings], weeks: list[Week]) -> None:
     """Compute and merge one week after the other."""
     for week in weeks:
-        before = {f"since_{days}": week.moment - timedelta(days=days) for days in (14, 28, 56)}
-        written = run.conn.execute(
-            db.read_sql("compute_weekly_kpis/merge_week.sql"),
-            {
-                "t": week.moment,
-                "week": datetime.combine(week.start, time(), UTC),
-                "week_start": week.start,
-                "keys": list(KPI_KEYS),
-                **before,
-            },
-        ).rowcount
+        written = merge_week(run.conn, week)
         run.rows_written += written
         run.log.info(f"Updated weekly_kpi for {written} users: week of {week.start}")
 

@@ -7,7 +7,8 @@ WITH log AS (
         started_at >= %(since_28)s AS recent,
         -- where the platform notes no session, a UTC day is one
         coalesce(session_id, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')) AS session_id,
-        coalesce(extract(epoch FROM completed_at - started_at), response_time_ms / 1000.0)::float AS seconds
+        -- numeric, whose sums do not depend on the order of the rows
+        coalesce(extract(epoch FROM completed_at - started_at), response_time_ms / 1000.0) AS seconds
     FROM attempt_log
     WHERE started_at >= %(since_56)s AND started_at < %(t)s
 ), answers AS (
@@ -51,7 +52,7 @@ WITH log AS (
         count(*) FILTER (WHERE recent) AS sessions,
         (extract(epoch FROM max(began) - min(began)) / 86400)::float / nullif(count(*) - 1, 0) AS mean_gap,
         avg(hints) FILTER (WHERE recent)::float AS hints,
-        avg(seconds) FILTER (WHERE recent) AS dwell
+        avg(seconds) FILTER (WHERE recent)::float AS dwell
     FROM sessions
     GROUP BY user_id
 )
@@ -61,11 +62,12 @@ SELECT
     %(week_start)s,
     jsonb_strip_nulls(jsonb_build_object(
         'I_t', (p - p_before) * least(1, n / 30.0) * (1 - least(0.5, 1.96 * sqrt(p * (1 - p) / nullif(n, 0)))),
-        'E_t', greatest(0, (ms_before - ms) / nullif(ms_before, 0)),
+        -- greatest() and least() pass over nulls, hence the conditions
+        'E_t', CASE WHEN ms IS NOT NULL AND ms_before > 0 THEN greatest(0, (ms_before - ms) / ms_before) END,
         'R_t', recovery.share,
         'A_t', CASE WHEN sessions = 0 THEN 0 ELSE
             0.35 * least(1, sessions / 28.0)
-            + 0.25 * coalesce(1 / greatest(1, mean_gap), 0)
+            + 0.25 * CASE WHEN mean_gap IS NULL THEN 0 ELSE 1 / greatest(1, mean_gap) END
             + 0.2 * (1 - least(1, hints / 3))
             + 0.2 * least(1, coalesce(dwell, 0) / 900)
         END,
