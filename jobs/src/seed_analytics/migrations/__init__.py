@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
+
+from seed_analytics.errors import UsageFault
 
 if TYPE_CHECKING:
     from seed_analytics.db import Connection
@@ -27,12 +30,16 @@ def migrate(url: str, revision: str = "head") -> None:
         url: PostgreSQL connection string.
         revision: an Alembic revision, ``head`` or ``base`` (``base`` drops the tables and all that they hold).
 
+    Raises:
+        UsageFault: there is no such revision.
+
     """
     config = _config(url)
-    if revision == "base" or revision.startswith("-"):
-        command.downgrade(config, revision)
-    else:
-        command.upgrade(config, revision)
+    move = command.downgrade if revision == "base" or revision.startswith("-") else command.upgrade
+    try:
+        move(config, revision)
+    except CommandError as error:
+        raise UsageFault(f"--revision {revision}: {error}") from error
 
 
 def current(conn: Connection) -> str | None:

@@ -1,0 +1,295 @@
+"""What every stage inherits: lock, record, all-or-nothing publishing, exit codes. Shown on cluster-segments, which
+needs no service, so that each fault is PostgreSQL's or ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+from seed_analytics import db
+from seed_analytics.errors import ExitCode
+from seed_analytics.local import Postgres
+from support import Database, invoke
+
+STAGE = "cluster-segments"
+DEADLINE_SECS = 60.0
+Captured = pytest.CaptureFixture[str]
+
+
+def segment(database: Database, *argv: str, **env: str) -> int:
+    return invoke(STAGE, *argv, env={"DATABASE_URL": database.url} | env)
+
+
+def contents(database: Database) -> list[tuple[object, ...]]:
+    return database(
+        "SELECT user_id, segment_label, cluster_id, features, run_id, updated_at FROM user_segments ORDER BY 1"
+    )
+
+
+def spawn(database: Database, *argv: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "seed_analytics.cli", STAGE, *argv]
+    return subprocess.Popen(command, env=os.environ | {"DATABASE_URL": database.url}, stderr=subprocess.PIPE)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECS
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
+        time.sleep(0.02)
+
+
+def waits_for_a_table(database: Database) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+    return database(query, f"seed-analytics/{STAGE}")[0][0] > 0
+
+
+def test_run_is_recorded_with_what_it_did(simulated: Database) -> None:
+    assert segment(simulated) == 0
+    [row] = simulated(
+        "SELECT run_id, status, reason, rows_read, rows_written, timings, versions, settings, "
+        "finished_at >= started_at FROM analytics_runs WHERE stage = %s",
+        STAGE,
+    )
+    run_id, status, reason, read, written, timings, versions, settings, in_order = row
+    assert re.fullmatch(r"cluster-\d{8}-\d{6}", run_id)
+    assert (status, in_order) == ("succeeded", True)
+    assert reason
+    assert read > 0 < written
+    assert set(timings) >= {"extract", "fit", "gate"}
+    assert {"seed_analytics", "python", "scikit_learn"} <= set(versions)
+    assert settings["CLUSTER_LOOKBACK_WEEKS"] == "12"
+    assert "postgres" not in str(settings), "the database's address is a secret"
+
+
+def test_log_has_the_lines_that_operators_know(simulated: Database, capsys: Captured) -> None:
+    segment(simulated)
+    shown = capsys.readouterr().err
+    users = simulated("SELECT count(*) FROM user_segments")[0][0]
+    assert f"Loaded {users} users with 6 features" in shown
+    assert re.search(r"Stored cluster_fit_meta: run_id=cluster-\d{8}-\d{6}", shown)
+    assert f"Updated user_segments for {users} users" in shown
+
+
+def test_dry_run_writes_nothing(simulated: Database) -> None:
+    before = simulated("SELECT count(*) FROM analytics_runs")
+    assert segment(simulated, "--dry-run") == 0
+    assert contents(simulated) == []
+    assert simulated("SELECT count(*) FROM cluster_fit_meta") == [(0,)]
+    assert simulated("SELECT count(*) FROM analytics_runs") == before
+
+
+def test_same_seed_and_date_publish_the_same(simulated: Database) -> None:
+    as_of = simulated("SELECT date_trunc('week', now())::date::text")[0][0]
+    published = []
+    for _ in range(2):
+        assert segment(simulated, "--as-of", as_of) == 0
+        published.append([row[:4] for row in contents(simulated)])
+    assert published[0] == published[1]
+    assert len(simulated("SELECT DISTINCT centers::text FROM cluster_fit_meta")) == 1
+
+
+def test_history_is_kept_and_the_newest_run_is_current(simulated: Database) -> None:
+    segment(simulated)
+    segment(simulated)
+    runs = simulated("SELECT run_id FROM cluster_fit_meta ORDER BY fitted_at")
+    assert len(runs) == 2
+    assert simulated("SELECT DISTINCT run_id FROM user_segments") == [runs[1]]
+
+
+def test_learner_without_kpis_leaves_the_segments(simulated: Database) -> None:
+    segment(simulated)
+    gone = contents(simulated)[0][0]
+    simulated("DELETE FROM weekly_kpi WHERE user_id = %s", gone)
+    segment(simulated)
+    assert gone not in {row[0] for row in contents(simulated)}
+
+
+def test_as_of_reads_nothing_later(simulated: Database) -> None:
+    as_of = simulated("SELECT (date_trunc('week', now()) - interval '2 weeks')::date::text")[0][0]
+    segment(simulated, "--as-of", as_of)
+    before = [row[:4] for row in contents(simulated)]
+    simulated(
+        """UPDATE weekly_kpi SET kpis = '{"A_t": 1, "I_t": 1, "accuracy": 0}' WHERE week_start >= %s::date""", as_of
+    )
+    segment(simulated, "--as-of", as_of)
+    assert [row[:4] for row in contents(simulated)] == before
+
+
+def test_no_rows_is_skipped_with_a_reason(database: Database) -> None:
+    assert segment(database) == ExitCode.OK
+    assert database.runs(STAGE) == [("skipped", "0 learners have KPIs; segments need 20.")]
+
+
+def test_stale_kpis_are_tried_again_later(simulated: Database) -> None:
+    simulated("DELETE FROM weekly_kpi WHERE week_start > now() - interval '3 weeks'")
+    assert segment(simulated) == ExitCode.TRY_LATER
+    assert "Run compute-weekly-kpis" in simulated.runs(STAGE)[-1][1]
+
+
+def test_constant_features_are_rejected_and_the_last_numbers_stay(simulated: Database) -> None:
+    segment(simulated)
+    before = contents(simulated)
+    constant = {"A_t": 0.5, "I_t": 0, "E_t": 0, "R_t": 0, "accuracy": 0.7, "sessions": 3}
+    simulated("UPDATE weekly_kpi SET kpis = %s", Jsonb(constant))
+    assert segment(simulated) == ExitCode.REJECTED
+    assert contents(simulated) == before
+    status, reason = simulated.runs(STAGE)[-1]
+    assert status == "rejected"
+    assert "engagement is constant" in reason
+
+
+def test_one_constant_feature_is_left_out_and_said(simulated: Database) -> None:
+    simulated("UPDATE weekly_kpi SET kpis = kpis || '{\"R_t\": 0.5}'")
+    assert segment(simulated) == 0
+    assert "Left out recovery: constant (0.5)" in simulated.runs(STAGE)[-1][1]
+
+
+def test_kpis_that_are_no_numbers_are_passed_over(simulated: Database) -> None:
+    simulated(
+        """UPDATE weekly_kpi SET kpis = kpis || '{"R_t": "n/a", "I_t": null, "E_t": [1]}'
+        WHERE user_id IN (SELECT user_id FROM weekly_kpi GROUP BY 1 ORDER BY 1 LIMIT 5)"""
+    )
+    assert segment(simulated) == 0
+
+
+@pytest.mark.parametrize("table", ["weekly_kpi", "attempt"])
+def test_missing_table_of_the_platform_is_an_input_fault(simulated: Database, table: str, capsys: Captured) -> None:
+    simulated(f"DROP TABLE {table} CASCADE")
+    assert segment(simulated) == ExitCode.INPUT
+    assert table in capsys.readouterr().err
+
+
+def test_missing_column_of_the_platform_is_an_input_fault(simulated: Database, capsys: Captured) -> None:
+    simulated("ALTER TABLE weekly_kpi RENAME COLUMN kpis TO indicators")
+    assert segment(simulated) == ExitCode.INPUT
+    assert "kpis" in capsys.readouterr().err
+
+
+def test_missing_output_tables_say_to_migrate(simulated: Database, capsys: Captured) -> None:
+    simulated("DROP TABLE analytics_runs")
+    assert segment(simulated) == ExitCode.INPUT
+    assert "seed-analytics migrate" in capsys.readouterr().err
+
+
+def test_user_without_rights_is_a_config_fault(simulated: Database, capsys: Captured) -> None:
+    simulated("DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    assert segment(simulated, DATABASE_URL=simulated.url.replace("postgres@", "reader@")) == ExitCode.CONFIG
+    assert "lacks a right" in capsys.readouterr().err
+
+
+def test_database_that_is_away_is_unavailable(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://me:secret-word@127.0.0.1:1/seedtest"
+    assert invoke(STAGE, env={"DATABASE_URL": url}) == ExitCode.UNAVAILABLE
+    shown = capsys.readouterr().err
+    assert "PostgreSQL does not answer" in shown
+    assert "secret-word" not in shown
+
+
+def test_database_that_does_not_exist_is_a_config_fault(postgres: Postgres) -> None:
+    assert invoke(STAGE, env={"DATABASE_URL": postgres.url("no_such_database")}) == ExitCode.CONFIG
+
+
+def test_wrong_password_is_a_config_fault(postgres: Postgres, database: Database, capsys: Captured) -> None:
+    rules = Path(str(database("SHOW hba_file")[0][0]))
+    before = rules.read_text()
+    database("CREATE ROLE guarded LOGIN PASSWORD 'the-right-word'")
+    rules.write_text(f"local all guarded scram-sha-256\n{before}")
+    database("SELECT pg_reload_conf()")
+    try:
+        url = database.url.replace("postgres@", "guarded:the-wrong-word@")
+        until(lambda: invoke("migrate", env={"DATABASE_URL": url}) == ExitCode.CONFIG)
+        shown = capsys.readouterr().err
+        assert "password authentication failed" in shown
+        assert "the-wrong-word" not in shown
+    finally:
+        rules.write_text(before)
+        database("SELECT pg_reload_conf()")
+        database("DROP ROLE guarded")
+
+
+def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
+    with psycopg.connect(simulated.url) as other:
+        other.execute(db.read_sql("run/lock.sql"), {"stage": STAGE})
+        assert segment(simulated) == ExitCode.TRY_LATER
+    assert simulated.runs(STAGE) == [], "the run that waits leaves no trace"
+    assert segment(simulated) == ExitCode.OK
+
+
+def test_stages_do_not_lock_each_other(simulated: Database) -> None:
+    with psycopg.connect(simulated.url) as other:
+        other.execute(db.read_sql("run/lock.sql"), {"stage": "forecast-prophet"})
+        assert segment(simulated) == ExitCode.OK
+
+
+def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simulated: Database) -> None:
+    segment(simulated)
+    before, fits = contents(simulated), simulated("SELECT count(*) FROM cluster_fit_meta")
+    with psycopg.connect(simulated.url) as blocker:
+        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
+        victim = spawn(simulated)
+        until(lambda: waits_for_a_table(simulated))
+        victim.kill()
+        victim.communicate()
+    until(lambda: not waits_for_a_table(simulated))
+    assert contents(simulated) == before
+    assert simulated("SELECT count(*) FROM cluster_fit_meta") == fits
+    assert simulated.runs(STAGE)[-1][0] == "running"
+    until(lambda: segment(simulated) == ExitCode.OK)  # the server takes a moment to see that the session is gone
+    assert [status for status, _ in simulated.runs(STAGE)] == ["succeeded", "failed", "succeeded"]
+
+
+def test_sigterm_in_publishing_rolls_back_and_says_so(simulated: Database) -> None:
+    segment(simulated)
+    before = contents(simulated)
+    with psycopg.connect(simulated.url) as blocker:
+        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
+        victim = spawn(simulated)
+        until(lambda: waits_for_a_table(simulated))
+        victim.send_signal(signal.SIGTERM)
+        _, shown = victim.communicate(timeout=DEADLINE_SECS)
+    assert victim.returncode == ExitCode.TRY_LATER, shown.decode()
+    assert contents(simulated) == before
+    status, reason = simulated.runs(STAGE)[-1]
+    assert status == "failed"
+    assert "told to stop" in reason
+
+
+def test_connection_cut_in_publishing_leaves_the_old_numbers(simulated: Database) -> None:
+    segment(simulated)
+    before = contents(simulated)
+    with psycopg.connect(simulated.url) as blocker:
+        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
+        victim = spawn(simulated)
+        until(lambda: waits_for_a_table(simulated))
+        simulated(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+            f"seed-analytics/{STAGE}",
+        )
+        _, shown = victim.communicate(timeout=DEADLINE_SECS)
+    assert victim.returncode == ExitCode.UNAVAILABLE, shown.decode()
+    assert contents(simulated) == before
+    assert simulated.runs(STAGE)[-1][0] == "failed"
+
+
+def test_defect_is_internal_and_leaves_the_old_numbers(simulated: Database) -> None:
+    segment(simulated)
+    before = contents(simulated)
+    simulated("ALTER TABLE user_segments ADD CONSTRAINT odd CHECK (cluster_id < 0) NOT VALID")
+    assert segment(simulated) == ExitCode.INTERNAL
+    assert contents(simulated) == before
+    assert simulated.runs(STAGE)[-1][0] == "failed"
+
+
+def test_two_runs_within_a_second_have_two_ids(simulated: Database) -> None:
+    for _ in range(3):
+        segment(simulated)
+    assert len(simulated.runs(STAGE)) == 3
