@@ -175,6 +175,45 @@ def simulate(learners: int, weeks: int, **flags: Any) -> None:
     structlog.get_logger().info("Simulated " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
+@cli.command("load")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_flags(Settings)
+def load_data_set(directory: Path, **flags: Any) -> None:
+    """Fill the platform's tables from a public data set (OULAD, Memphis); its dates are shifted to end now."""
+    from seed_analytics import datasets, db  # noqa: PLC0415
+
+    settings = _settings(Settings, flags)
+    with (
+        db.translated(),
+        db.connect(settings.database_url.get_secret_value(), application="seed-analytics/load") as conn,
+    ):
+        counts = datasets.load(conn, directory, settings.now)
+    structlog.get_logger().info("Loaded " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@cli.command()
+@click.option("--learners", type=click.IntRange(20, 1_000_000), default=500, show_default=True)
+@click.option("--weeks", type=click.IntRange(1, 520), default=16, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, help="Of the simulation.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A public data set instead."
+)
+@click.option("--keep", is_flag=True, help="Leave the database and the services running; `stop` ends them.")
+def demo(learners: int, weeks: int, seed: int, data: Path | None, keep: bool) -> ExitCode:
+    """Run the whole pipeline on this machine, from an empty database to the report."""
+    from seed_analytics.demo import demo as run  # noqa: PLC0415
+
+    return run(learners=learners, weeks=weeks, seed=seed, data=data, keep=keep)
+
+
+@cli.command()
+def stop() -> ExitCode:
+    """End what `demo --keep` left running."""
+    from seed_analytics.demo import stop as run  # noqa: PLC0415
+
+    return run()
+
+
 @cli.command("settings")
 @click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 def show_settings(form: str) -> None:
