@@ -141,12 +141,13 @@ class _Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Show one step while the block runs."""
+        self._done += 1
+        self.say(f"[{self._done}/{self._total}] {name}", "bold")
         self._bar.update(self._task, description=name)
         begun = time.monotonic()
         yield
-        self._done += 1
         self._bar.update(self._task, advance=1)
-        self.say(f"[{self._done}/{self._total}] {name}: {time.monotonic() - begun:.1f} s", "bold")
+        self.say(f"  {time.monotonic() - begun:.1f} s")
 
     def run(self, name: str, *flags: str, **env: str) -> int:
         """Run ``seed-analytics NAME FLAGS`` and return its exit code; what it says is shown and kept."""
