@@ -1,0 +1,1 @@
+"""What the chart's tests stand on: Helm, `render()`, the objects it gives, and the rules that every object keeps."""

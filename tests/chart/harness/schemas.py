@@ -1,0 +1,101 @@
+"""Strict validation against Kubernetes's own schemas and those of custom resources, with the validators remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate.utils as published
+import yaml
+from chart.harness.objects import Obj
+from referencing import Registry, Resource
+
+_LISTS = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+    "array", lambda _, instance: isinstance(instance, (list, tuple))
+)
+_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_LISTS)
+
+BUILT_IN = (".k8s.io",)
+
+
+def is_custom(obj: Obj) -> bool:
+    """Say whether an object's kind is a custom resource."""
+    group, _, version = obj["apiVersion"].rpartition("/")
+    return "." in group and not group.endswith(BUILT_IN) and bool(version)
+
+
+def faults(obj: Obj, kubernetes: str) -> list[str]:
+    """Say what the API server of a Kubernetes version would not take; unknown fields too."""
+    return _told(_built_in(obj.kind, obj["apiVersion"], kubernetes), obj)
+
+
+def custom_faults(obj: Obj, crds: Path) -> list[str]:
+    """Say what an operator's own schema does not allow; unknown fields too."""
+    return _told(_custom(obj.kind, obj["apiVersion"], crds), obj)
+
+
+def _told(validator: Any, obj: Obj) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(obj)]
+
+
+@cache
+def _definitions(folder: str, kubernetes: str) -> Registry[Any]:
+    document = published.schema_contents(f"kubernetes-json-schema/{folder}/_definitions.json", kubernetes)
+    return Resource.from_contents(document) @ Registry()
+
+
+@cache
+def _built_in(kind: str, api_version: str, kubernetes: str) -> Any:
+    if kubernetes not in {published.major_minor(version) for version in published.all_versions()}:
+        raise LookupError(f"kubernetes-validate holds no schemas of Kubernetes {kubernetes}")
+    group, _, version = api_version.rpartition("/")
+    file = "-".join(part for part in (kind.lower(), group.split(".")[0], version) if part)
+    folder = f"v{kubernetes}.0-local-strict"
+    try:
+        schema = published.schema_contents(f"kubernetes-json-schema/{folder}/{file}.json", kubernetes)
+    except FileNotFoundError:
+        raise LookupError(f"Kubernetes {kubernetes} knows no {api_version} {kind}") from None
+    return _Validator(schema, registry=Resource.from_contents(schema) @ _definitions(folder, kubernetes))
+
+
+@cache
+def _crds(folder: Path) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    found = {}
+    for file in sorted(folder.glob("*.yaml")):
+        for crd in yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader):
+            spec = crd["spec"]
+            for version in spec["versions"]:
+                if version["served"]:
+                    api_version = f"{spec['group']}/{version['name']}"
+                    found[spec["names"]["kind"], api_version] = version["schema"]["openAPIV3Schema"]
+    return found
+
+
+@cache
+def _custom(kind: str, api_version: str, folder: Path) -> Any:
+    schemas = _crds(folder)
+    if (kind, api_version) not in schemas:
+        raise LookupError(f"{folder} holds no served {api_version} {kind}")
+    schema = schemas[kind, api_version]
+    envelope = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    return _Validator(_strict({**schema, "properties": {**schema["properties"], **envelope}}))
+
+
+def _strict(schema: Any) -> Any:
+    """Close every object whose fields are listed: what a CRD does not name, the API server would silently drop."""
+    if not isinstance(schema, dict):
+        return schema
+    closed = dict(schema)
+    # Not into anyOf and its like: they name some of the fields, the rest of the schema names all.
+    for key in {"items", "additionalProperties"} & schema.keys():
+        closed[key] = _strict(schema[key])
+    if "properties" in schema:
+        closed["properties"] = {name: _strict(item) for name, item in schema["properties"].items()}
+    if schema.get("x-kubernetes-int-or-string"):
+        closed.pop("type", None)
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        closed.setdefault("additionalProperties", False)
+    return closed

@@ -1,0 +1,54 @@
+"""Every object of every values file: taken by every Kubernetes version, and keeping every rule of harness/rules.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chart.conftest import all_renders
+from chart.harness import rules, schemas
+from chart.harness.objects import Obj, Pod
+from chart.harness.render import KUBERNETES, Release, Renderer
+
+
+def none_of(faults: list[str]) -> None:
+    """Fail with every fault on a line of its own."""
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+def test_every_values_file_renders_objects(release: Release) -> None:
+    assert release.objects
+
+
+def test_every_supported_kubernetes_takes_it(built_in: Obj) -> None:
+    none_of(
+        [
+            f"{built_in.id} is not valid in Kubernetes {version}: {fault}"
+            for version in KUBERNETES
+            for fault in schemas.faults(built_in, version)
+        ]
+    )
+
+
+def test_its_operator_takes_it(custom: Obj, crds: Path) -> None:
+    faults = schemas.custom_faults(custom, crds)
+    none_of([f"{custom.id} is not valid by its operator's schema: {fault}" for fault in faults])
+
+
+def test_every_pod_keeps_the_rules(pod: Pod, release: Release) -> None:
+    none_of(rules.broken(rules.POD_RULES, pod, release))
+
+
+def test_every_object_keeps_the_rules(obj: Obj, release: Release) -> None:
+    none_of(rules.broken(rules.OBJECT_RULES, obj, release))
+
+
+def test_every_render_keeps_the_rules(release: Release) -> None:
+    none_of(rules.broken(rules.RELEASE_RULES, release))
+
+
+@pytest.mark.parametrize(("id", "rule"), rules.EXEMPT, ids=" ".join)
+def test_every_exemption_is_still_needed(id: str, rule: str, render: Renderer) -> None:  # noqa: A002
+    found = [(pod, release) for release in all_renders(render) for pod in release.pods if pod.id == id]
+    assert any(fault for pod, release in found for fault in rules.POD_RULES[rule](pod, release))
