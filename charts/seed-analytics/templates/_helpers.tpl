@@ -16,6 +16,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* "true" where there is something for helm test to verify: a stage. */}}
+{{- define "seed-analytics.verifies" -}}
+{{- if and .Values.verify.enabled (include "seed-analytics.stages" .) }}true{{ end -}}
+{{- end }}
+
 {{- /* The credentials that something in the release reads. */}}
 {{- define "seed-analytics.credentials" -}}
 {{- $on := concat (include "seed-analytics.services" . | fromYamlArray) (include "seed-analytics.stages" . | fromYamlArray) -}}
@@ -23,7 +28,7 @@
   "irt" (list "r-irt-plumber" "calibrate-irt-weekly")
   "forecast" (list "r-forecast-plumber" "fit-survival-churn" "forecast-prophet")
   "brms" (list "r-brms-plumber" "fit-bayesian-growth") -}}
-{{- if or (include "seed-analytics.stages" .) (ne .Values.migrations.mode "none") .Values.verify.enabled .Values.devDatabase.enabled }}
+{{- if or (include "seed-analytics.stages" .) (ne .Values.migrations.mode "none") .Values.devDatabase.enabled }}
 - database
 {{- end }}
 {{- range $credential, $names := $readers }}
@@ -64,19 +69,30 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{- /* When a Job of the release runs: Helm hooks after install and upgrade, when every Secret, policy and database of the
-release is there, whoever writes the Secret; as Argo CD Sync hook in a wave of the sync. Deleted before the next, since a
-Job's template cannot change.
-seed-analytics.hook (list $ -1) */}}
+{{- /* When a Job of the release runs. With Helm: after install and upgrade, when every Secret, policy and database of the
+release is there, whoever writes the Secret; a Job that succeeded is deleted, one that failed stays to be looked at. With
+Argo CD: in a wave of the sync. Always deleted before the next, since a Job's template cannot change.
+seed-analytics.hook (dict "root" $ "weight" "-1" "events" "post-install,post-upgrade") */}}
 {{- define "seed-analytics.hook" -}}
-{{- $weight := toString (index . 1) -}}
-{{- if eq (index . 0).Values.migrations.mode "argocd" -}}
+{{- if eq .root.Values.migrations.mode "argocd" -}}
 argocd.argoproj.io/hook: Sync
 argocd.argoproj.io/hook-delete-policy: BeforeHookCreation
-argocd.argoproj.io/sync-wave: {{ $weight | quote }}
+argocd.argoproj.io/sync-wave: {{ .weight | quote }}
 {{- else -}}
-helm.sh/hook: post-install,post-upgrade
-helm.sh/hook-delete-policy: before-hook-creation
-helm.sh/hook-weight: {{ $weight | quote }}
+helm.sh/hook: {{ .events }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-weight: {{ .weight | quote }}
 {{- end -}}
+{{- end }}
+
+{{- /* Names of the release's ExternalSecrets, before global.namePrefix. */}}
+{{- define "seed-analytics.externalSecretNames" -}}
+{{- $secrets := .Values.global.secrets -}}
+{{- if $secrets.combined.enabled }}
+- {{ $secrets.combined.externalSecretName }}
+{{- else }}
+{{- range include "seed-analytics.credentials" . | fromYamlArray }}
+- {{ (index $secrets .).name }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -11,6 +11,15 @@ what to set; all of them are told at once.
 {{- $credentials := include "seed-analytics.credentials" . | fromYamlArray -}}
 {{- $errors := list -}}
 
+{{- range $old, $new := .Files.Get "files/renamed-keys.yaml" | fromYaml -}}
+{{- $place := $.Values -}}
+{{- $keys := splitList "." $old -}}
+{{- range initial $keys }}{{ $place = index $place . | default dict }}{{ end -}}
+{{- if hasKey $place (last $keys) -}}
+{{- $errors = append $errors (printf "%s is now %s: set that instead" $old $new) -}}
+{{- end -}}
+{{- end -}}
+
 {{- if and $credentials (not $secrets.source) -}}
 {{- $errors = append $errors "global.secrets.source is not set: set it to external (External Secrets operator), existing (Secrets that you made) or inline (values, for dev)" -}}
 {{- end -}}
@@ -41,6 +50,11 @@ what to set; all of them are told at once.
 {{- if $store.create -}}
 {{- if ne $secrets.source "external" -}}
 {{- $errors = append $errors "secretStore.create needs global.secrets.source external: set it, or switch secretStore.create off" -}}
+{{- end -}}
+{{- range $credentials -}}
+{{- if contains "/" (index $secrets .).remoteKey -}}
+{{- $errors = append $errors (printf "global.secrets.%s.remoteKey holds a slash, which Google Secret Manager's ids cannot: set it to a plain id" .) -}}
+{{- end -}}
 {{- end -}}
 {{- if not $store.gcp.projectID -}}
 {{- $errors = append $errors (printf "secretStore.gcp.projectID is empty: set the Google project that holds the secrets of the environment %s" $environment) -}}

@@ -10,8 +10,8 @@ seed-lib.jobSpec (dict "root" $ "values" $v "name" "migrate" "component" "migrat
 */}}
 {{- define "seed-lib.jobSpec" -}}
 {{- $v := .values -}}
-backoffLimit: {{ $v.backoffLimit }}
-activeDeadlineSeconds: {{ $v.activeDeadlineSeconds }}
+backoffLimit: {{ int64 $v.backoffLimit }}
+activeDeadlineSeconds: {{ int64 $v.activeDeadlineSeconds }}
 podReplacementPolicy: Failed
 podFailurePolicy:
   rules:
@@ -35,11 +35,13 @@ template:
 labels:
   {{- include "seed-lib.podLabels" (dict "root" .root "name" .name "component" .component "grants" (include "seed-lib.jobGrants" . | fromYamlArray) "extra" .values.podLabels) | nindent 2 }}
 annotations:
-  kubectl.kubernetes.io/default-container: {{ .name }}
-  {{- include "seed-lib.secretChecksum" (list .root .secrets) | nindent 2 }}
-  {{- with .values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "seed-lib.podAnnotations" . | nindent 2 }}
+{{- end }}
+
+{{- /* What every command reads: the database, and the settings of the stage with those of all stages under them. */}}
+{{- define "seed-lib.jobEnv" -}}
+{{ include "seed-lib.envFromSecret" (list .root "database" "DATABASE_URL") }}
+{{- include "seed-lib.envMap" .values.settings }}
 {{- end }}
 
 {{- /* Through the proxy the database is reached at Cloud SQL's addresses, not at the database's own. */}}
@@ -53,12 +55,12 @@ annotations:
 {{- include "seed-lib.podSpec" . }}
 terminationGracePeriodSeconds: 30
 restartPolicy: Never
-{{- with include "seed-lib.cloudSqlProxy" .root }}
+{{- with include "seed-lib.cloudSqlProxy" .root | trim }}
 initContainers:
   {{- . | nindent 2 }}
 {{- end }}
 containers:
-  - {{- include "seed-lib.container" . | nindent 4 }}
+  - {{ include "seed-lib.container" . | nindent 4 | trim }}
     args:
       {{- toYaml .args | nindent 6 }}
 {{- end }}

@@ -34,10 +34,11 @@ seed-lib.podLabels (dict "root" $ "name" "fit-survival-churn" "component" "stage
 {{- end }}
 
 {{- /* Metadata of an object (not of a pod).
-seed-lib.metadata (dict "root" $ "name" "fit-survival-churn" "component" "stage" ["objectName" ...] ["wave" "-2"] ["annotations" (dict)]) */}}
+seed-lib.metadata (dict "root" $ "name" "fit-survival-churn" "component" "stage" ["objectName" ...] ["wave" "-2"] ["annotations" (dict)])
+The wave is Argo CD's, and set where Argo CD runs the migration. */}}
 {{- define "seed-lib.metadata" -}}
 {{- $annotations := deepCopy (default dict .annotations) -}}
-{{- if and .wave .root.Values.global.argocdWaves -}}
+{{- if and .wave (eq (default dict .root.Values.migrations).mode "argocd") -}}
 {{- $_ := set $annotations "argocd.argoproj.io/sync-wave" .wave -}}
 {{- end -}}
 name: {{ include "seed-lib.name" (list .root (default .name .objectName) (default 63 .max)) }}

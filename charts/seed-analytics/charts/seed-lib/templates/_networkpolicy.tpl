@@ -2,14 +2,14 @@
 Traffic is denied for every pod of the release; each policy grants one thing, by a label that the pods carry which
 need it: seed-analytics/grant-dns, -database, -r-irt-plumber, ...
 
-seed-lib.networkPolicy (dict "root" $ "name" .. "component" .. "selector" (dict) "ingress" (list) "egress" (list))
+seed-lib.networkPolicy (dict "root" $ "name" .. "component" .. "selector" (dict) "ingress" (list) "egress" (list) ["objectName" ..] ["wave" "-2"])
 A direction that is not given is not governed by the policy; an empty list denies it.
 */}}
 {{- define "seed-lib.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  {{- include "seed-lib.metadata" (dict "root" .root "name" .name "objectName" .objectName "component" .component "wave" "-2") | nindent 2 }}
+  {{- include "seed-lib.metadata" (dict "root" .root "name" .name "objectName" .objectName "component" .component "wave" .wave) | nindent 2 }}
 spec:
   podSelector:
     matchLabels:

@@ -11,6 +11,20 @@ Maps merge; a scalar or list of the subchart wins, also when it is 0, false or e
 {{- $_ := set $c "values" (mergeOverwrite (deepCopy (index $c.root.Values.global (index . 1))) (omit $c.root.Values "global")) -}}
 {{- end }}
 
+{{- /* Annotations of a pod. Inline credentials are the only ones whose change the chart can see: pods that read them
+restart with them.
+seed-lib.podAnnotations (dict "root" $ "values" $v "name" "r-irt-plumber" "secrets" (list "irt")) */}}
+{{- define "seed-lib.podAnnotations" -}}
+{{- $own := dict "kubectl.kubernetes.io/default-container" .name -}}
+{{- $secrets := .root.Values.global.secrets -}}
+{{- if eq $secrets.source "inline" -}}
+{{- $read := list -}}
+{{- range .secrets }}{{ $read = append $read (index $secrets .).value }}{{ end -}}
+{{- $_ := set $own "checksum/secrets" ($read | toJson | sha256sum) -}}
+{{- end -}}
+{{- toYaml (merge $own .values.podAnnotations) -}}
+{{- end }}
+
 {{- /* registry/repository:tag@digest; the tag defaults to the chart's appVersion.
 seed-lib.image (list $ $image) */}}
 {{- define "seed-lib.image" -}}
@@ -71,11 +85,11 @@ seed-lib.env (dict "env" "...yaml..." "extra" $v.extraEnv "path" "r-irt-plumber"
 seed-lib.podSpec (dict "root" $ "values" $v "name" "r-irt-plumber" ["serviceAccountName" ...]) */}}
 {{- define "seed-lib.podSpec" -}}
 {{- $v := .values -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
 {{- with .serviceAccountName }}
 serviceAccountName: {{ . }}
 {{- end }}
-automountServiceAccountToken: false
-enableServiceLinks: false
 securityContext:
   {{- include "seed-lib.podSecurityContext" $v.podSecurityContext | nindent 2 }}
 {{- with .root.Values.global.image.pullSecrets }}
@@ -113,6 +127,13 @@ volumes:
 seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") */}}
 {{- define "seed-lib.container" -}}
 {{- $v := .values -}}
+{{- $volumes := list -}}
+{{- range $v.extraVolumes }}{{ $volumes = append $volumes .name }}{{ end -}}
+{{- range $v.extraVolumeMounts -}}
+{{- if not (has .name $volumes) -}}
+{{- fail (printf "%s.extraVolumeMounts: there is no volume %q: add it to extraVolumes" $.name .name) -}}
+{{- end -}}
+{{- end -}}
 name: {{ .name }}
 image: {{ include "seed-lib.image" (list .root $v.image) }}
 imagePullPolicy: {{ default .root.Values.global.image.pullPolicy $v.image.pullPolicy }}
@@ -145,7 +166,7 @@ with it, so that Jobs complete. The startup probe holds the main container back 
     - --health-check
     - --http-address=0.0.0.0
     - --http-port=9090
-    - --port={{ $proxy.port }}
+    - --port={{ int64 $proxy.port }}
     {{- if $proxy.privateIp }}
     - --private-ip
     {{- end }}

@@ -36,17 +36,6 @@ seed-lib.secretName (list $ "irt") and seed-lib.secretKey (list $ "irt") say whe
       key: {{ include "seed-lib.secretKey" . }}
 {{- end }}
 
-{{- /* Inline values are the only ones whose change the chart can see: pods that read them restart with them.
-seed-lib.secretChecksum (list $ (list "irt" "database")) */}}
-{{- define "seed-lib.secretChecksum" -}}
-{{- $root := index . 0 -}}
-{{- if eq $root.Values.global.secrets.source "inline" -}}
-{{- $values := list -}}
-{{- range index . 1 }}{{ $values = append $values (index $root.Values.global.secrets .).value }}{{ end -}}
-checksum/secrets: {{ $values | toJson | sha256sum }}
-{{- end -}}
-{{- end }}
-
 {{- /* seed-lib.secret (dict "root" $ "name" "r-irt-credentials" "data" (dict "token" "...")) */}}
 {{- define "seed-lib.secret" -}}
 apiVersion: v1

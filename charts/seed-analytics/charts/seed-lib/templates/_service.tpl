@@ -11,7 +11,7 @@ Its name is the chart's, its credential the middle of it: r-irt-plumber reads se
 {{- include "seed-lib.values" (list $c "services") -}}
 {{- $v := $c.values -}}
 {{- $global := .Values.global -}}
-{{- if and $v.autoscaling.enabled (kindIs "float64" $v.replicas) -}}
+{{- if and $v.autoscaling.enabled (not (kindIs "invalid" $v.replicas)) -}}
 {{- fail (printf "%s: autoscaling.enabled and replicas are both set: leave replicas empty, autoscaling.minReplicas is the lower bound" .Chart.Name) -}}
 {{- end -}}
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
@@ -62,7 +62,7 @@ metadata:
   {{- include "seed-lib.metadata" (dict "root" .root "name" $name "component" "service") | nindent 2 }}
 spec:
   {{- if not $v.autoscaling.enabled }}
-  replicas: {{ if kindIs "float64" $v.replicas }}{{ $v.replicas }}{{ else }}1{{ end }}
+  replicas: {{ if kindIs "invalid" $v.replicas }}1{{ else }}{{ int64 $v.replicas }}{{ end }}
   {{- end }}
   revisionHistoryLimit: 3
   strategy:
@@ -78,11 +78,7 @@ spec:
       labels:
         {{- include "seed-lib.podLabels" (dict "root" .root "name" $name "component" "service" "grants" list "extra" $v.podLabels) | nindent 8 }}
       annotations:
-        kubectl.kubernetes.io/default-container: {{ $name }}
-        {{- include "seed-lib.secretChecksum" (list .root (list (include "seed-lib.serviceKey" $name))) | nindent 8 }}
-        {{- with $v.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "seed-lib.podAnnotations" (dict "root" .root "values" $v "name" $name "secrets" (list (include "seed-lib.serviceKey" $name))) | nindent 8 }}
     spec:
       {{- include "seed-lib.podSpec" (dict "root" .root "values" $v "serviceAccountName" (include "seed-lib.name" (list .root $name))) | nindent 6 }}
       # A running fit may finish; then some seconds to stop.
@@ -100,7 +96,7 @@ spec:
         {{- end }}
       {{- end }}
       containers:
-        - {{- include "seed-lib.container" (dict "root" .root "values" $v "name" $name "env" (include "seed-lib.service.env" .)) | nindent 10 }}
+        - {{ include "seed-lib.container" (dict "root" .root "values" $v "name" $name "env" (include "seed-lib.service.env" .)) | nindent 10 | trim }}
           ports:
             - name: http
               containerPort: 8080
@@ -111,19 +107,19 @@ spec:
               port: http
             periodSeconds: 2
             timeoutSeconds: 2
-            failureThreshold: {{ $v.probes.startupFailureThreshold }}
+            failureThreshold: {{ int64 $v.probes.startupFailureThreshold }}
           livenessProbe:
             httpGet:
               path: /healthz
               port: http
-            periodSeconds: {{ $v.probes.livenessPeriodSeconds }}
+            periodSeconds: {{ int64 $v.probes.livenessPeriodSeconds }}
             timeoutSeconds: 5
             failureThreshold: 3
           readinessProbe:
             httpGet:
               path: /readyz
               port: http
-            periodSeconds: {{ $v.probes.readinessPeriodSeconds }}
+            periodSeconds: {{ int64 $v.probes.readinessPeriodSeconds }}
             timeoutSeconds: 5
             failureThreshold: 3
 {{- end }}
@@ -210,15 +206,15 @@ spec:
     apiVersion: apps/v1
     kind: Deployment
     name: {{ include "seed-lib.name" (list .root $name) }}
-  minReplicas: {{ $a.minReplicas }}
-  maxReplicas: {{ $a.maxReplicas }}
+  minReplicas: {{ int64 $a.minReplicas }}
+  maxReplicas: {{ int64 $a.maxReplicas }}
   metrics:
     - type: Resource
       resource:
         name: cpu
         target:
           type: Utilization
-          averageUtilization: {{ $a.targetCPUUtilization }}
+          averageUtilization: {{ int64 $a.targetCPUUtilization }}
 {{- end }}
 
 {{- define "seed-lib.service.serviceMonitor" -}}

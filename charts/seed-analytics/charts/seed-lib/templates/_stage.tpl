@@ -25,9 +25,9 @@ spec:
   timeZone: {{ $v.timeZone }}
   suspend: {{ $v.suspend }}
   concurrencyPolicy: Forbid
-  startingDeadlineSeconds: {{ $v.startingDeadlineSeconds }}
-  successfulJobsHistoryLimit: {{ $v.successfulJobsHistoryLimit }}
-  failedJobsHistoryLimit: {{ $v.failedJobsHistoryLimit }}
+  startingDeadlineSeconds: {{ int64 $v.startingDeadlineSeconds }}
+  successfulJobsHistoryLimit: {{ int64 $v.successfulJobsHistoryLimit }}
+  failedJobsHistoryLimit: {{ int64 $v.failedJobsHistoryLimit }}
   jobTemplate:
     metadata:
       labels:
@@ -64,12 +64,11 @@ spec:
 {{- end }}
 
 {{- define "seed-lib.stage.env" -}}
-{{ include "seed-lib.envFromSecret" (list .root "database" "DATABASE_URL") }}
+{{ include "seed-lib.jobEnv" . }}
 {{- with .service }}
 {{- $key := include "seed-lib.serviceKey" . }}
 {{ include "seed-lib.envFromSecret" (list $.root $key (include "seed-lib.secretEnv" $key)) }}
 - name: R_{{ upper $key }}_BASE_URL
   value: {{ default (printf "http://%s" (include "seed-lib.name" (list $.root .))) $.values.serviceUrl }}
 {{- end }}
-{{- include "seed-lib.envMap" .values.settings }}
 {{- end }}
