@@ -205,3 +205,10 @@ def test_forecast_must_have_values_and_an_interval(ahead: dict[str, Any], word: 
     verdict = gates.forecast(forecasts(**ahead))
     assert not verdict.accepted
     assert word in str(verdict)
+
+
+@pytest.mark.parametrize(("silhouette", "said"), [(gates.STRUCTURE_MIN, False), (gates.STRUCTURE_MIN - 1e-9, True)])
+def test_segments_say_when_there_is_no_structure(silhouette: float, said: bool) -> None:
+    verdict = gates.segments(clustering(silhouette=silhouette))
+    assert verdict.accepted
+    assert ("continuum" in str(verdict)) is said

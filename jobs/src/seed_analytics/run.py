@@ -206,8 +206,9 @@ def _steps(stage: Stage[S, Data, Fit], run: Run[S]) -> str:
     for remark in verdict.remarks:
         run.log.warning(remark)
     if not run.settings.dry_run:
-        with run.step("publish"), run.conn.transaction():
-            stage.publish(run, fit)
+        with run.conn.transaction():
+            with run.step("publish"):
+                stage.publish(run, fit)
             _update(run.conn, run, "succeeded", str(verdict))
     return str(verdict)
 

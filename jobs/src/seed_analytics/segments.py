@@ -21,7 +21,6 @@ N_SEEDS = 5  # refits with other seeds, whose agreement is the stability that is
 SILHOUETTE_SAMPLE = 5000  # learners drawn for the silhouette, whose cost is quadratic
 MISSING_MAX = 0.5  # a feature that most learners lack says who has it, not how they learn
 MATCH_MAX = 1.5  # root-mean-square distance, in standard deviations a feature, beyond which a label is not inherited
-STRUCTURE_MIN = 0.25  # silhouette below which there is no substantial structure (Kaufman & Rousseeuw 1990, p. 88)
 
 ARCHETYPES: dict[str, dict[str, float]] = {
     "thriving": {"engagement": 1, "accuracy": 1, "recovery": 0.7, "sessions": 0.7, "mean_gap": -0.7},
@@ -110,7 +109,7 @@ def cluster(
 
     Args:
         columns: feature -> one value a learner, None where unknown.
-        n_clusters: k, or None for the k of 2..8 with the largest silhouette; 1 where none shows structure.
+        n_clusters: k, or None for the k of 2..8 with the largest silhouette.
         seed: of the starts; the result depends on it only as far as `adjusted_rand_index` says.
         last: centres of the previous run, as ``cluster_fit_meta.centers`` holds them; they lend their labels.
 
@@ -133,11 +132,6 @@ def cluster(
     if n_clusters and n_clusters > 1 and not by_k:
         remarks.append(f"{n_clusters} clusters were asked for, but only {distinct} distinct learners are there")
         k = 1
-    if n_clusters is None and by_k and by_k[k] < STRUCTURE_MIN:
-        remarks.append(
-            f"The clearest split (k = {k}) has a silhouette of {by_k[k]:.2f}, below {STRUCTURE_MIN}: "
-            "the learners form one continuum more than groups"
-        )
     fit = fits[k] if k in fits else _kmeans(points, 1, seed)
     # By size, then by centre: k-means numbers its clusters by chance.
     sizes = np.bincount(fit.labels_, minlength=k)

@@ -56,8 +56,9 @@ def patterns(students: Columns) -> tuple[Columns, float]:
 
     """
     n, sw, sww, sy, swy, syy = (np.array(students[name], dtype=float) for name in (*SUMS, "syy"))
-    # sums of the same weeks in another order may differ in the last bits
-    designs, which = np.unique(np.column_stack([n, sw.round(9), sww.round(9)]), axis=0, return_inverse=True)
+    # Sums of the same weeks in another order may differ in the last bits, so they are compared rounded.
+    rounded = np.column_stack([n, sw.round(9), sww.round(9)])
+    designs, first, which = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
     which = which.ravel()
 
     def total(values: Any) -> list[float]:
@@ -65,7 +66,7 @@ def patterns(students: Columns) -> tuple[Columns, float]:
 
     columns = {
         "n_students": np.bincount(which, minlength=len(designs)).tolist(),
-        **{name: designs[:, place].tolist() for place, name in enumerate(("n", "sw", "sww"))},
+        **{name: sums[first].tolist() for name, sums in (("n", n), ("sw", sw), ("sww", sww))},
         **{
             "c0": total(sy),
             "c1": total(swy),

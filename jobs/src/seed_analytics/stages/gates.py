@@ -6,15 +6,18 @@ A fault keeps the numbers of this run out of the tables (exit 76); a remark goes
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seed_analytics.run import Verdict
-from seed_analytics.segments import STRUCTURE_MIN, Segments
+
+if TYPE_CHECKING:  # scikit-learn loads only for the stage that needs it
+    from seed_analytics.segments import Segments
 
 RHAT_MAX = 1.01  # Vehtari et al., Bayesian Analysis 16:667 (2021)
 ESS_MIN = 400  # the same: enough for stable tail quantiles over four chains
 DIVERGENT_MAX = 0
 STABILITY_MIN = 0.6  # adjusted Rand index over seeds
+STRUCTURE_MIN = 0.25  # silhouette; below, no substantial structure: Kaufman & Rousseeuw, Finding Groups (1990), p. 88
 SMALLEST_SEGMENT = 0.01  # share of the learners
 CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
 CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to act on
@@ -64,8 +67,11 @@ def segments(fit: Segments) -> Verdict:
     ]
     if tiny:
         remarks.append(f"Segments of less than {SMALLEST_SEGMENT:.0%} of the learners: {', '.join(tiny)}")
-    if fit.n_clusters > 1 and fit.silhouette < STRUCTURE_MIN and not any("silhouette" in said for said in remarks):
-        remarks.append(f"Weak structure: silhouette {fit.silhouette:.2f}, below {STRUCTURE_MIN}")
+    if fit.n_clusters > 1 and fit.silhouette < STRUCTURE_MIN:
+        remarks.append(
+            f"The split has a silhouette of {fit.silhouette:.2f}, below {STRUCTURE_MIN}: "
+            "the learners form one continuum more than groups"
+        )
     return Verdict(tuple(faults), tuple(remarks))
 
 
