@@ -1,0 +1,37 @@
+"""Public data sets in the platform's tables, so that the stages run on what real learners did."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from seed_analytics.datasets import memphis, oulad
+from seed_analytics.db import Connection
+from seed_analytics.errors import UsageFault
+
+ADAPTERS = {"oulad": oulad, "memphis": memphis}
+"""Name of a data set -> the module that recognises its files and loads them."""
+
+
+def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
+    """Recognise the data set in a directory and load it; what an earlier load or simulation left is replaced.
+
+    Args:
+        conn: a connection in autocommit mode.
+        directory: holds the files of one data set.
+        now: the moment at which the data are to end; dates are moved by whole weeks, so weekdays stay.
+
+    Returns:
+        The number of rows by table.
+
+    Raises:
+        UsageFault: no known data set is there.
+        InputFault: ``attempt`` holds rows that were neither simulated nor loaded.
+
+    """
+    for adapter in ADAPTERS.values():
+        if all((directory / name).is_file() for name in adapter.FILES):
+            counts: dict[str, int] = adapter.load(conn, directory, now)
+            return counts
+    known = "; ".join(f"{name}: {', '.join(adapter.FILES)}" for name, adapter in ADAPTERS.items())
+    raise UsageFault(f"{directory} holds no data set that is known here. Known ones and their files: {known}.")

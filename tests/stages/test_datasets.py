@@ -1,0 +1,192 @@
+"""The adapters of the public data sets, on the real files, counted again with pyarrow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from seed_analytics import datasets
+from seed_analytics.datasets import oulad, tables
+from seed_analytics.errors import ExitCode, InputFault, UsageFault
+from seed_analytics.simulate import simulate
+from support import SHARED, Database, invoke
+
+OULAD, MEMPHIS = SHARED / "data/oulad", SHARED / "data/irt"
+NOW = datetime(2025, 11, 2, 7, 15, tzinfo=UTC)
+
+needs_oulad = pytest.mark.skipif(not OULAD.is_dir(), reason="the OULAD files are not beside the project")
+needs_memphis = pytest.mark.skipif(not MEMPHIS.is_dir(), reason="the Memphis file is not beside the project")
+
+SHORT = ["AAA-2013J", "AAA-2014J"]  # two presentations of one module: some students are in both
+
+
+def rows_of(name: str, module: str, presentation: str) -> pa.Table:
+    table = pq.read_table(OULAD / name)
+    if "code_module" not in table.column_names:
+        table = table.join(pq.read_table(OULAD / "assessments.parquet"), "id_assessment")
+    return table.filter((pc.field("code_module") == module) & (pc.field("code_presentation") == presentation))
+
+
+@needs_oulad
+def test_oulad_holds_every_submission_and_every_day_of_clicks(database: Database) -> None:
+    counts = datasets.load(database.conn, OULAD, NOW)
+    found = dict(
+        database(
+            "SELECT substr(student_id, 1, 9), array[count(*) FILTER (WHERE item_id LIKE 'assessment-%'), "
+            "count(correct), count(*) FILTER (WHERE correct), count(*) FILTER (WHERE item_id LIKE 'site-%'), "
+            "count(DISTINCT student_id)] FROM attempt GROUP BY 1"
+        )
+    )
+    # BBB-2013J is cut off in the file; of the other presentations there are no clicks
+    assert set(found) == {"AAA-2013J", "AAA-2014J", "BBB-2013B"}
+    for name, counted in found.items():
+        graded = rows_of("studentAssessment.parquet", *name.split("-"))
+        graded = graded.filter(pc.field("is_banked") == 0)
+        clicks = rows_of(oulad.CLICKS, *name.split("-"))
+        students = set(graded["id_student"].to_pylist()) | set(clicks["id_student"].to_pylist())
+        assert counted == [
+            graded.num_rows,
+            graded.num_rows - graded["score"].null_count,
+            pc.sum(pc.greater_equal(graded["score"], 40)).as_py(),
+            clicks.group_by(["id_student", "id_site", "date"]).aggregate([]).num_rows,
+            len(students),
+        ]
+    assert counts["attempt"] == database("SELECT count(*) FROM attempt")[0][0]
+    assert counts["question"] == 24
+
+
+@needs_oulad
+def test_oulad_ends_now_on_the_weekday_it_ended(database: Database) -> None:
+    oulad.load(database.conn, OULAD, NOW, SHORT)
+    for name in SHORT:
+        ((first, last),) = database("SELECT min(started_at), max(started_at) FROM attempt WHERE student_id ~ %s", name)
+        days = rows_of(oulad.CLICKS, *name.split("-"))["date"]
+        began, ended = pc.min(days).as_py(), pc.max(days).as_py()
+        assert timedelta() < NOW - last <= timedelta(days=7)
+        assert last - first == timedelta(days=ended - began)
+        assert last.weekday() == (5 + ended) % 7  # day 0 is a Saturday
+    # deadlines of the module fall on Thursdays; most submissions come on that day or the two before
+    by_day = dict(database("SELECT extract(isodow FROM started_at)::int, count(correct) FROM attempt GROUP BY 1"))
+    assert max(by_day, key=by_day.__getitem__) == 4
+
+
+@needs_oulad
+def test_enrolments_of_one_student_are_two_learners(database: Database) -> None:
+    oulad.load(database.conn, OULAD, NOW, SHORT)
+    ((learners, students),) = database(
+        "SELECT count(DISTINCT student_id), count(DISTINCT split_part(student_id, '-', 3)) FROM attempt"
+    )
+    assert learners > students
+
+
+@needs_oulad
+def test_sessions_are_a_learners_days(database: Database) -> None:
+    oulad.load(database.conn, OULAD, NOW, ["AAA-2014J"])
+    assert database(
+        "SELECT count(DISTINCT (student_id, session_id)) = count(DISTINCT (student_id, started_at)) FROM attempt"
+    ) == [(True,)]
+
+
+@needs_oulad
+@pytest.mark.parametrize("name", ["BBB-2013J", "CCC-2014B", "nonsense"])
+def test_presentation_that_is_not_there_in_full_is_refused(database: Database, name: str) -> None:
+    with pytest.raises(UsageFault, match=name):
+        oulad.load(database.conn, OULAD, NOW, ["AAA-2013J", name])
+
+
+@needs_oulad
+def test_visits_are_no_answers_in_the_kpis(database: Database) -> None:
+    now = datetime.now(UTC)
+    oulad.load(database.conn, OULAD, now, ["BBB-2013B"])
+    assert invoke("compute-weekly-kpis", "--kpi-lookback-weeks", "6", env={"DATABASE_URL": database.url}) == 0
+    ((attempts, graded),) = database(
+        "SELECT (SELECT sum((kpis ->> 'attempts')::int) FROM weekly_kpi), (SELECT count(correct) FROM attempt WHERE"
+        " date_trunc('week', started_at)::date >= (SELECT min(week_start) FROM weekly_kpi))"
+    )
+    assert attempts == graded > 0
+    assert database("SELECT max((kpis ->> 'sessions')::int) > 20 FROM weekly_kpi") == [(True,)]
+
+
+@needs_memphis
+def test_memphis_holds_every_trial(database: Database) -> None:
+    counts = datasets.load(database.conn, MEMPHIS, NOW)
+    assert counts == {"question": 144, "attempt": 58_316, "features_topic_daily": counts["features_topic_daily"]}
+    # numbers of the file: 30,045 right, 25,077 wrong, 3,194 study trials
+    assert database("SELECT correct, count(*) FROM attempt GROUP BY 1 ORDER BY 1") == [
+        (False, 25_077),
+        (True, 30_045),
+        (None, 3_194),
+    ]
+    assert database("SELECT count(DISTINCT student_id), count(DISTINCT topic_id) FROM attempt") == [(478, 36)]
+    ((spent, took, end),) = database(
+        "SELECT sum(extract(epoch FROM completed_at - started_at)), sum(greatest(response_time_ms, 0)) / 1000.0,"
+        " max(completed_at) FROM attempt"
+    )
+    assert float(spent) == pytest.approx(float(took))
+    assert timedelta() < NOW - end <= timedelta(days=7)
+    assert end.weekday() == 0  # 2015-12-07 was a Monday
+
+
+@needs_memphis
+def test_another_load_replaces_the_first_and_simulated_rows(database: Database) -> None:
+    simulate(database.conn, learners=5, weeks=2)
+    for _ in range(2):
+        datasets.load(database.conn, MEMPHIS, NOW)
+        assert database("SELECT source FROM simulated_truth.origin") == [("memphis",)]
+        assert database("SELECT count(*) FROM attempt") == [(58_316,)]
+    assert database("SELECT count(*) FROM simulated_truth.learners") == [(0,)]
+
+
+@needs_memphis
+def test_rows_of_a_real_platform_are_left_alone(database: Database) -> None:
+    database("INSERT INTO attempt (student_id, item_id, started_at) VALUES ('ada', 'i1', now())")
+    for load in (
+        lambda: datasets.load(database.conn, MEMPHIS, NOW),
+        lambda: simulate(database.conn, learners=5, weeks=2),
+    ):
+        with pytest.raises(InputFault, match="left alone"):
+            load()
+    assert database("SELECT student_id FROM attempt") == [("ada",)]
+
+
+def test_directory_without_a_known_data_set_is_a_usage_fault(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grades.csv").write_text("student,grade\n")
+    assert invoke("load", str(tmp_path), env={"DATABASE_URL": database.url}) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "oulad: courses.parquet" in said
+    assert "memphis: memphis5513_statcloze.parquet" in said
+
+
+def test_broken_or_foreign_file_is_an_input_fault(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "memphis5513_statcloze.parquet"
+    file.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputFault, match="cannot be read as Parquet"):
+        datasets.load(database.conn, tmp_path, NOW)
+    pq.write_table(pa.table({"user_id": ["ada"]}), file)
+    with pytest.raises(InputFault, match="item_id"):
+        datasets.load(database.conn, tmp_path, NOW)
+    assert database("SELECT count(*) FROM attempt") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("presentation", "day"), [("2013B", "2013-02-02"), ("2013J", "2013-10-05"), ("2014J", "2014-10-04")]
+)
+def test_presentations_start_on_the_first_saturday(presentation: str, day: str) -> None:
+    assert oulad.start(presentation) == np.datetime64(day)
+
+
+@pytest.mark.parametrize("ahead", [-400, -1, 0, 1, 6, 7, 8, 4000])
+def test_dates_move_by_whole_weeks_to_just_before_now(ahead: int) -> None:
+    times = np.array(["2025-10-20T10:00", "2025-11-02T07:15"], "datetime64[us]") + np.timedelta64(ahead, "D")
+    moved = tables.shift_to_end_by(times, NOW)
+    assert (moved - times)[0] == (moved - times)[1]
+    assert (moved - times)[0] % tables.WEEK == np.timedelta64(0)
+    left = np.datetime64(NOW.replace(tzinfo=None), "us") - moved.max()
+    assert np.timedelta64(0) < left <= tables.WEEK
