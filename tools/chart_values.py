@@ -30,29 +30,11 @@ Schema = dict[str, Any]
 INCLUDES = {"seed-lib.stage": "stages", "seed-lib.service": "services"}
 """Include of a subchart's template -> the block of ``global`` whose keys it may set for itself."""
 
-INJECTED: dict[str, Schema] = {"global": {"$ref": "#/properties/global"}}
+INJECTED: dict[str, Schema] = {"global": {"description": "Copied here by Helm; set it at the top.", "type": "object"}}
 """What Helm copies into the values of every subchart before it validates the umbrella's."""
 
-CRON_FIELDS = {
-    "minute": "[0-5]?[0-9]",
-    "hour": "([01]?[0-9]|2[0-3])",
-    "day": "(0?[1-9]|[12][0-9]|3[01])",
-    "month": "(0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-    "|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)",
-    "weekday": "([0-6]|sun|mon|tue|wed|thu|fri|sat|SUN|MON|TUE|WED|THU|FRI|SAT)",
-}
-
-
-def definitions() -> dict[str, Schema]:
-    """Return the named types; references between them are still bare names."""
-    named: dict[str, Schema] = yaml.safe_load((ROOT / "tools" / "chart_definitions.yaml").read_text())
-    for field, value in CRON_FIELDS.items():
-        item = rf"(\*|\?|{value}(-{value})?)(/[1-9][0-9]*)?"
-        named["cron"]["pattern"] = named["cron"]["pattern"].replace("{%s}" % field, f"{item}(,{item})*")
-    return named
-
-
-DEFINITIONS = definitions()
+DEFINITIONS: dict[str, Schema] = yaml.safe_load((ROOT / "tools" / "chart_definitions.yaml").read_text())
+"""The named types; references between them are bare names."""
 
 
 class Comments:
@@ -236,10 +218,9 @@ def outputs() -> dict[Path, str]:
             | whole
             | {"properties": INJECTED | whole["properties"]}
         )
-        inherited = {"global": {"description": "Values of the umbrella.", "type": "object"}}
         needed = required(own)["required"]
         written[chart.parent / "values.schema.json"] = document(
-            name, whole | {"properties": inherited | whole["properties"], "required": needed}
+            name, whole | {"properties": INJECTED | whole["properties"], "required": needed}
         )
     subcharts = {path.parent.name for path in UMBRELLA.glob("charts/*/values.yaml")}
     release = strict({key: value for key, value in umbrella["properties"].items() if key not in subcharts})

@@ -20,6 +20,15 @@ what to set; all of them are told at once.
 {{- end -}}
 {{- end -}}
 
+{{- $global := include "seed-analytics.withoutNulls" .Values.global -}}
+{{- range $name, $values := .Values -}}
+{{- if and (ne $name "global") (hasKey $values "global") -}}
+{{- if ne $global (include "seed-analytics.withoutNulls" $values.global) -}}
+{{- $errors = append $errors (printf "%s.global is set, but global is for the whole release: set its keys in global, or for %s alone in %s itself" $name $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if and $credentials (not $secrets.source) -}}
 {{- $errors = append $errors "global.secrets.source is not set: set it to external (External Secrets operator), existing (Secrets that you made) or inline (values, for dev)" -}}
 {{- end -}}
@@ -37,6 +46,14 @@ what to set; all of them are told at once.
 {{- $errors = append $errors (printf "global.secrets.%s.value is empty: set it, since global.secrets.source is inline" .) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- $taken := dict -}}
+{{- range $credentials -}}
+{{- $name := (index $secrets .).name -}}
+{{- if and (hasKey $taken $name) (ne $secrets.source "existing") (not $secrets.combined.enabled) -}}
+{{- $errors = append $errors (printf "global.secrets.%s.name and global.secrets.%s.name are both %s: give each Secret that the release writes its own name" (get $taken $name) . $name) -}}
+{{- end -}}
+{{- $_ := set $taken $name . -}}
 {{- end -}}
 {{- if $secrets.combined.enabled -}}
 {{- if and $secrets.source (ne $secrets.source "external") -}}
@@ -101,4 +118,9 @@ what to set; all of them are told at once.
 {{- if $errors -}}
 {{- fail (printf "the values do not fit together:\n  - %s" (join "\n  - " $errors)) -}}
 {{- end -}}
+{{- end }}
+
+{{- /* JSON of values; Helm 3 and 4 differ in where they keep a null. */}}
+{{- define "seed-analytics.withoutNulls" -}}
+{{- regexReplaceAll ",?\"[^\"]+\":null" (regexReplaceAll "\"[^\"]+\":null," (toJson .) "") "" -}}
 {{- end }}

@@ -30,6 +30,9 @@ seed-lib.image (list $ $image) */}}
 {{- define "seed-lib.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
+{{- if and (eq (toString $image.tag) "latest") (not $image.digest) -}}
+{{- fail (printf "the tag of the image %s is latest, which changes under your feet: set a version as tag, or a digest" $image.repository) -}}
+{{- end -}}
 {{- $registry := default $root.Values.global.image.registry $image.registry -}}
 {{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
 {{- with $image.digest }}@{{ . }}{{ end }}
@@ -127,10 +130,18 @@ volumes:
 seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") */}}
 {{- define "seed-lib.container" -}}
 {{- $v := .values -}}
-{{- $volumes := list -}}
-{{- range $v.extraVolumes }}{{ $volumes = append $volumes .name }}{{ end -}}
+{{- $volumes := list "tmp" -}}
+{{- range $v.extraVolumes -}}
+{{- if has .name $volumes -}}
+{{- fail (printf "%s.extraVolumes: the name %q is taken: set another" $.name .name) -}}
+{{- end -}}
+{{- $volumes = append $volumes .name -}}
+{{- end -}}
 {{- range $v.extraVolumeMounts -}}
-{{- if not (has .name $volumes) -}}
+{{- if eq .mountPath "/tmp" -}}
+{{- fail (printf "%s.extraVolumeMounts: /tmp is mounted already: set another mountPath, or tmpSizeLimit" $.name) -}}
+{{- end -}}
+{{- if not (has .name (rest $volumes)) -}}
 {{- fail (printf "%s.extraVolumeMounts: there is no volume %q: add it to extraVolumes" $.name .name) -}}
 {{- end -}}
 {{- end -}}
