@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
 import pytest
-from psycopg import sql
 from seed_analytics import cli, migrations, settings
 from seed_analytics.local import Postgres, RService
 from seed_analytics.platform_tables import create_platform_tables
 from seed_analytics.simulate import simulate
-from support import Database, invoke
+from support import SERVICES, Database, copy_of, invoke, run_with
 
 LEARNERS, WEEKS, SEED = 300, 16, 1
-PREFIXES = {"r-irt-plumber": "R_IRT", "r-forecast-plumber": "R_FORECAST", "r-brms-plumber": "R_BRMS"}
 
 
 @pytest.fixture(scope="session")
@@ -46,34 +44,25 @@ def simulated_template(postgres: Postgres, empty_template: str) -> str:
     return "simulated_template"
 
 
-def _copy_of(postgres: Postgres, template: str, name: str) -> Iterator[Database]:
-    url = postgres.create_database(name, template=template)
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute("SET timezone TO 'UTC'")
-        yield Database(url, conn)
-    with psycopg.connect(postgres.url(), autocommit=True) as conn:
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
 _databases = iter(range(10**9))
 
 
 @pytest.fixture
 def database(postgres: Postgres, empty_template: str) -> Iterator[Database]:
     """An empty database with all tables."""
-    yield from _copy_of(postgres, empty_template, f"test_{next(_databases)}")
+    yield from copy_of(postgres, empty_template, f"test_{next(_databases)}")
 
 
 @pytest.fixture
 def simulated(postgres: Postgres, simulated_template: str) -> Iterator[Database]:
     """A database with simulated learners and their KPIs, in which no stage has run."""
-    yield from _copy_of(postgres, simulated_template, f"test_{next(_databases)}")
+    yield from copy_of(postgres, simulated_template, f"test_{next(_databases)}")
 
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[dict[str, RService]]:
     """The three R services from the working tree, ready; name -> service."""
-    started = {name: RService(name) for name in PREFIXES}
+    started = {name: RService(name) for name in SERVICES.values()}
     try:
         for service in started.values():
             service.start()
@@ -83,16 +72,6 @@ def services() -> Iterator[dict[str, RService]]:
     finally:
         for service in started.values():
             service.stop()
-
-
-@pytest.fixture
-def service_env(services: dict[str, RService]) -> dict[str, str]:
-    """The environment variables by which the stages find the services."""
-    env = {}
-    for name, prefix in PREFIXES.items():
-        env[f"{prefix}_BASE_URL"] = services[name].base_url
-        env[f"{prefix}_INTERNAL_TOKEN"] = services[name].token
-    return env
 
 
 KNOWN = {
@@ -110,16 +89,6 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(service_env: dict[str, str]) -> Callable[..., int]:
+def run(services: dict[str, RService]) -> Callable[..., int]:
     """Run a stage with the real services: ``run(database, "stage", "--flag", "1", VARIABLE="x")``."""
-
-    def run_stage(database: Database, *argv: str, **env: str) -> int:
-        return invoke(*argv, env={"DATABASE_URL": database.url} | service_env | env)
-
-    return run_stage
-
-
-@pytest.fixture
-def now() -> datetime:
-    """The present, in UTC."""
-    return datetime.now(UTC)
+    return partial(run_with, services)

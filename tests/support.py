@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from seed_analytics import cli
+from seed_analytics.demo import SERVICES
+from seed_analytics.local import Postgres, RService
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # data and schemas that are beside the project, not part of it
@@ -41,3 +45,22 @@ def invoke(*argv: str, env: dict[str, str] | None = None) -> int:
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return int(ended.value.code or 0)
+
+
+def run_with(services: dict[str, RService], database: Database, *argv: str, **env: str) -> int:
+    """Run a command against a database and the real services; `env` adds to its environment."""
+    found = {"DATABASE_URL": database.url}
+    for prefix, name in SERVICES.items():
+        found[f"{prefix}_BASE_URL"] = services[name].base_url
+        found[f"{prefix}_INTERNAL_TOKEN"] = services[name].token
+    return invoke(*argv, env=found | env)
+
+
+def copy_of(postgres: Postgres, template: str, name: str) -> Iterator[Database]:
+    """Yield a database that is a copy of another one, and drop it afterwards."""
+    url = postgres.create_database(name, template=template)
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("SET timezone TO 'UTC'")
+        yield Database(url, conn)
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

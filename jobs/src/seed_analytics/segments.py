@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from threadpoolctl import threadpool_limits
 
 K_MIN, K_MAX = 2, 8
 N_INIT = 10  # starts a fit; the best by within-cluster sum of squares is kept
@@ -98,6 +99,7 @@ def usable(
     return kept, dropped
 
 
+@threadpool_limits.wrap(limits=1)  # on a busy or CPU-limited machine its threads wait for each other: 50 times slower
 def cluster(
     columns: Mapping[str, Sequence[float | None]],
     *,
