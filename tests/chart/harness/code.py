@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from chart.harness.helm import REPOSITORY
+from chart.harness.objects import Pod
 from chart.harness.render import CHART, merged
 from seed_analytics.cli import COMMAND_SETTINGS, cli
 from seed_analytics.errors import ExitCode
@@ -79,3 +80,27 @@ def value_of(path: str, values: Mapping[str, Any]) -> Any:
     for key in path.split("."):
         found = found[key]
     return found
+
+
+def command_of(pod: Pod) -> str:
+    """Return the command of the jobs image that a pod runs; "" for other pods."""
+    main = pod.spec["containers"][0]
+    args = main.get("args") or ()
+    return args[0] if args and args[0] in COMMANDS else ""
+
+
+def service_of(pod: Pod) -> str:
+    """Return the R service that a pod is; "" for other pods."""
+    name = pod.spec["containers"][0]["name"]
+    return name if name in SERVICES else ""
+
+
+def is_database(pod: Pod) -> bool:
+    """Say whether a pod is the throw-away database."""
+    return pod.labels.get("app.kubernetes.io/component") == "database" and pod.owner.kind == "Deployment"
+
+
+def calls_elsewhere(command: str, values: Mapping[str, Any]) -> bool:
+    """Say whether a stage was told to call a service that is not of the release."""
+    everywhere = value_of("global.stages.serviceUrl", values)
+    return command in STAGES and bool(value_of(command, values).get("serviceUrl") or everywhere)

@@ -1,0 +1,226 @@
+"""The chart's contract with the code that it deploys, and with the guide. What the code says is read from the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart.conftest import SOURCE
+from chart.harness import code, cron, guide
+from chart.harness.helm import REPOSITORY
+from chart.harness.objects import Obj, Pod, find, thaw
+from chart.harness.render import CHART, Release, Renderer, at, merged
+from seed_analytics.errors import ExitCode
+from seed_analytics.settings import load
+from seed_analytics.verify import MAX_AGE_HOURS
+
+DOCS = REPOSITORY / "docs"
+
+
+def variables(pod: Pod) -> dict[str, Any]:
+    """Return the environment of a pod's main container: a value, or the reference it comes from."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in pod.spec["containers"][0].get("env", ())}
+
+
+# --- The jobs image ---------------------------------------------------------------------------------------------------
+
+
+def test_every_pod_of_the_jobs_image_runs_a_command_with_flags_that_it_has(pod: Pod) -> None:
+    main = pod.spec["containers"][0]
+    image = code.value_of("global.stages.image.repository", {})
+    if f"/{image}:" in main["image"]:
+        assert main["args"][0] in code.COMMANDS
+        code.COMMANDS[main["args"][0]].make_context(main["args"][0], list(main["args"][1:]))
+        assert "command" not in main, "the image's entry point is the command seed-analytics"
+
+
+def test_every_variable_of_a_job_is_a_setting_that_its_command_takes(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = code.command_of(pod)
+    if not command:
+        return
+    given, known = variables(pod), code.settings_of(command)
+    assert given.keys() <= known.keys(), f"{pod.id} sets what {command} does not read"
+    needed = {name for name, setting in known.items() if setting.required}
+    assert needed <= given.keys(), f"{pod.id} lacks what {command} needs"
+    example = {"DATABASE_URL": "postgresql://user:password@host/database"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else example.get(name, "a-token"))
+    load(code.COMMAND_SETTINGS[command])  # raises where a value is out of range
+
+
+def test_a_job_is_given_the_address_and_token_of_the_services_that_it_calls_and_of_no_others(pod: Pod) -> None:
+    command = code.command_of(pod)
+    if command in code.STAGES:
+        wanted = {name for name in code.settings_of(command) if name.endswith(("_BASE_URL", "_INTERNAL_TOKEN"))}
+        assert {name for name in variables(pod) if name.endswith(("_BASE_URL", "_INTERNAL_TOKEN"))} == wanted
+
+
+@pytest.mark.parametrize("stage", code.STAGES)
+def test_the_settings_of_a_stage_in_the_chart_are_those_of_the_code_with_the_same_defaults(stage: str) -> None:
+    own = code.chart_values()[stage]["settings"]
+    known = code.settings_of(stage)
+    assert own.keys() <= known.keys()
+    everywhere = code.value_of("global.stages.settings", {})
+    by_other_keys = {name for name in known if name.endswith("_BASE_URL") or known[name].secret} | {"AS_OF"}
+    assert known.keys() - own.keys() - everywhere.keys() <= by_other_keys, "settings that the chart cannot set by name"
+    for name, value in own.items():
+        said = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        assert same(said, known[name].default), f"{name}: the chart says {said!r}, the code {known[name].default!r}"
+
+
+def same(a: str, b: str) -> bool:
+    """Compare defaults; 5 is 5.0."""
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return a == b
+
+
+def test_every_stage_of_the_code_is_a_subchart_and_the_reverse() -> None:
+    stages = {file.parent.parent.name for file in CHART.glob("charts/*/templates/stage.yaml")}
+    assert stages == set(code.STAGES)
+
+
+def test_retries_end_at_the_exit_codes_that_retrying_cannot_help(pod: Pod) -> None:
+    if pod.owner.kind not in {"Job", "CronJob"}:
+        return
+    (rules,) = [policy["rules"] for policy in find(pod.owner, "podFailurePolicy")]
+    failing = [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"]
+    assert [rule["operator"] for rule in failing] == ["In"]
+    assert {*failing[0]["values"]} == {*ExitCode} - {ExitCode.OK} - code.RETRIED
+    assert failing[0]["containerName"] == pod.spec["containers"][0]["name"]
+    disrupted = [rule for rule in rules if rule["action"] == "Ignore"]
+    assert [condition["type"] for rule in disrupted for condition in rule["onPodConditions"]] == ["DisruptionTarget"]
+
+
+def test_a_job_has_time_for_the_calls_that_it_may_wait_for(pod: Pod) -> None:
+    waits = [float(value) for name, value in variables(pod).items() if name.endswith("_TIMEOUT_SECS")]
+    if pod.owner.kind in {"Job", "CronJob"} and waits and code.command_of(pod):
+        (limit,) = set(find(pod.owner, "activeDeadlineSeconds"))
+        assert limit > max(waits)
+
+
+# --- The R services ---------------------------------------------------------------------------------------------------
+
+
+def test_every_variable_of_a_service_is_one_that_it_reads(pod: Pod) -> None:
+    if code.service_of(pod):
+        mine = set(code.value_of(f"{code.service_of(pod)}", {}).get("extraEnv", ()))
+        assert variables(pod).keys() - mine <= code.service_variables()
+
+
+def test_a_service_is_a_folder_of_the_repository(pod: Pod) -> None:
+    if code.service_of(pod):
+        assert (REPOSITORY / code.service_of(pod) / "api.R").exists()
+
+
+def test_a_service_has_time_to_finish_a_fit_before_it_is_killed(pod: Pod) -> None:
+    if code.service_of(pod):
+        assert pod.spec["terminationGracePeriodSeconds"] > int(variables(pod)["SHUTDOWN_GRACE_SECS"])
+
+
+def test_services_listen_where_they_are_probed(pod: Pod) -> None:
+    if code.service_of(pod):
+        (port,) = pod.spec["containers"][0]["ports"]
+        assert variables(pod)["PORT"] == str(port["containerPort"])
+        assert variables(pod)["HOST"] == "0.0.0.0"  # noqa: S104 - within its pod
+
+
+def exposed_metrics() -> set[str]:
+    """Return the names that the services expose (r-plumber-common/R)."""
+    sources = "".join(file.read_text() for file in (REPOSITORY / "r-plumber-common" / "R").glob("*.R"))
+    return set(re.findall(r"\bseed_[a-z_]+", sources))
+
+
+def test_alerts_and_dashboards_ask_for_metrics_that_the_services_expose(obj: Obj) -> None:
+    if obj.kind in {"PrometheusRule", "ConfigMap"}:
+        asked = set(re.findall(r"\bseed_[a-z_]+", json.dumps(thaw(obj))))
+        known = exposed_metrics()
+        histogram = {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
+        assert asked <= known | histogram
+
+
+def test_every_alert_has_a_runbook_that_is_there(render: Renderer) -> None:
+    rule = render(merged(SOURCE, at("global.secrets.source", "external"), at("prometheusRule.enabled", True)))[
+        "PrometheusRule/seed-analytics"
+    ]
+    alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert alerts
+    for alert in alerts:
+        page = alert["annotations"]["runbook_url"].rpartition("/")[2]
+        assert list(DOCS.rglob(page)), f"{alert['alert']} points to {page}, which is not in docs/"
+
+
+# --- The guide --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def defaults(render: Renderer) -> Release:
+    return render(SOURCE)
+
+
+def test_the_cronjobs_are_the_guides_with_its_schedules(defaults: Release) -> None:
+    assert {job.name: job["spec"]["schedule"] for job in defaults.of("CronJob")} == guide.SCHEDULES
+    assert {job["spec"]["timeZone"] for job in defaults.of("CronJob")} == {"Etc/UTC"}
+
+
+def test_the_services_are_the_guides_on_its_ports(defaults: Release) -> None:
+    ports = {
+        service.name: (service["spec"]["ports"][0]["port"], container["containerPort"])
+        for service in defaults.of("Service")
+        for container in defaults.pod(f"Deployment/{service.name}").spec["containers"][0]["ports"]
+    }
+    assert ports == dict.fromkeys(guide.SERVICES, (guide.PORT, guide.CONTAINER_PORT))
+
+
+@pytest.mark.parametrize("name", guide.SECRETS)
+def test_each_cronjob_reads_the_guides_secret(name: str, defaults: Release) -> None:
+    read = {(ref["name"], ref["key"]) for ref in find(defaults[f"CronJob/{name}"], "secretKeyRef")}
+    key = guide.TOKEN_KEY if code.services_of(name) else "DATABASE_URL"
+    assert (guide.SECRETS[name], key) in read
+
+
+def test_the_one_off_jobs_carry_the_guides_names(render: Renderer) -> None:
+    switched = merged(SOURCE, *(at((name, "runNow"), True) for name in guide.ONE_OFF))
+    assert {f"Job/{name}-now" for name in guide.ONE_OFF} <= render(switched).ids
+
+
+def test_the_external_secrets_are_the_guides(render: Renderer) -> None:
+    values = merged(SOURCE, at("global.secrets.source", "external"))
+    alone = list(render(values).of("ExternalSecret"))
+    assert {secret.name for secret in alone} == {*guide.SECRETS.values()}
+    (combined,) = render(merged(values, at("global.secrets.combined.enabled", True))).of("ExternalSecret")
+    assert combined.name == guide.COMBINED_EXTERNAL_SECRET
+    for secret in (*alone, combined):
+        assert secret["spec"]["secretStoreRef"]["name"] == guide.SECRET_STORE
+        assert secret["spec"]["refreshInterval"] == guide.REFRESH_INTERVAL
+
+
+@pytest.mark.parametrize("stage", code.STAGES)
+def test_numbers_are_called_stale_only_after_a_run_was_missed(stage: str) -> None:
+    values = code.chart_values()[stage]
+    gap = cron.longest_gap(values["schedule"])
+    allowance = timedelta(seconds=code.value_of("global.stages.activeDeadlineSeconds", {}))
+    assert timedelta(hours=values["staleAfterHours"]) >= gap + allowance, "the alert's limit is too short"
+    assert timedelta(hours=MAX_AGE_HOURS[stage]) >= gap + allowance, "verify's limit is too short"
+
+
+def test_the_longest_gap_of_a_schedule_is_found() -> None:
+    assert cron.longest_gap("0 3 * * *") == timedelta(days=1)
+    assert cron.longest_gap("0 7 1,15 * *") == timedelta(days=17)
+    assert cron.longest_gap("0 5 * * 0") == timedelta(days=7)
+    assert cron.longest_gap("*/20 8-10 * * *") == timedelta(hours=21, minutes=20)
+    assert cron.longest_gap("0 0 1 * 1") == timedelta(days=7)
+
+
+def test_the_same_version_stands_everywhere() -> None:
+    charts = [yaml.safe_load(file.read_text()) for file in CHART.rglob("Chart.yaml")]
+    wheel = re.search(r'^version = "(.+)"$', Path(REPOSITORY / "jobs/pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert wheel
+    assert {chart["version"] for chart in charts} == {wheel[1]}
+    assert {chart["appVersion"] for chart in charts if chart["type"] == "application"} == {wheel[1]}

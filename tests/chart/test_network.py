@@ -1,0 +1,114 @@
+"""Who may talk to whom: the whole table, over every pair of pods and their surroundings, against the intended one."""
+
+from __future__ import annotations
+
+import pytest
+from chart.conftest import SOURCE
+from chart.harness import code, network
+from chart.harness.network import DATABASE, DNS, Endpoint, Port, may_call
+from chart.harness.objects import Obj, freeze
+from chart.harness.render import Release, Renderer, at, merged
+
+
+def test_exactly_the_intended_calls_are_let_through(release: Release) -> None:
+    if not code.value_of("global.networkPolicy.enabled", release.values):
+        assert not list(release.of("NetworkPolicy"))
+        return
+    allowed, intended = network.table(release), network.intended(release)
+    wrong = [f"{a} may call {b} on {port}, and should not" for a, b, port in sorted(allowed - intended)]
+    wrong += [f"{a} cannot call {b} on {port}, and should" for a, b, port in sorted(intended - allowed)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_database_can_be_named_by_its_address(render: Renderer) -> None:
+    values = merged(
+        SOURCE,
+        at("global.networkPolicy.database", [{"ipBlock": {"cidr": "10.1.2.3/32"}}]),
+        at("global.networkPolicy.databasePort", 6432),
+    )
+    calls = network.table(render(values))
+    reached = {(target, port) for source, target, port in calls if source == "CronJob/cluster-segments"}
+    assert reached == {(DATABASE, "6432/TCP"), (DNS, "53/TCP"), (DNS, "53/UDP")}
+
+
+def test_a_stage_that_calls_elsewhere_may_not_call_the_service_of_the_release(render: Renderer) -> None:
+    release = render(merged(SOURCE, at("calibrate-irt-weekly.serviceUrl", "https://irt.example")))
+    assert ("CronJob/calibrate-irt-weekly", "Deployment/r-irt-plumber", "8080/TCP") not in network.table(release)
+
+
+# --- The evaluator itself, against the examples of Kubernetes's documentation -----------------------------------------
+
+
+def policy(**spec: object) -> Obj:
+    return freeze({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "a"}, "spec": spec}, Obj)
+
+
+HERE = Endpoint("here", "a", {"app": "here"}, ports={"http": 8080})
+BESIDE = Endpoint("beside", "a", {"app": "beside"})
+THERE = Endpoint("there", "b", {"app": "beside"})
+INSIDE, EXCEPTED = Endpoint("inside", ip="172.17.0.9"), Endpoint("excepted", ip="172.17.1.9")
+WEB = Port(8080)
+EVERYONE: dict[str, object] = {}
+
+
+def test_without_a_policy_everything_is_let_through() -> None:
+    assert may_call([], HERE, THERE, WEB)
+
+
+def test_an_empty_list_of_rules_denies() -> None:
+    assert not may_call([policy(podSelector=EVERYONE, policyTypes=["Ingress"])], BESIDE, HERE, WEB)
+
+
+def test_an_empty_rule_lets_everybody_in() -> None:
+    assert may_call([policy(podSelector=EVERYONE, policyTypes=["Ingress"], ingress=[{}])], THERE, HERE, WEB)
+
+
+def test_a_policy_of_one_direction_leaves_the_other_open() -> None:
+    assert may_call([policy(podSelector=EVERYONE, policyTypes=["Ingress"])], HERE, THERE, WEB)
+
+
+def test_a_policy_governs_its_own_namespace_only() -> None:
+    assert may_call([policy(podSelector=EVERYONE, policyTypes=["Ingress"])], HERE, THERE, WEB)
+
+
+def test_policies_add_up() -> None:
+    deny = policy(podSelector=EVERYONE, policyTypes=["Ingress"])
+    grant = policy(
+        podSelector={"matchLabels": {"app": "here"}}, policyTypes=["Ingress"], ingress=[{"from": [{"podSelector": {}}]}]
+    )
+    assert may_call([deny, grant], BESIDE, HERE, WEB)
+    assert not may_call([deny, grant], THERE, HERE, WEB)
+
+
+def test_selectors_of_pod_and_namespace_in_one_peer_must_both_match() -> None:
+    both = {
+        "namespaceSelector": {"matchLabels": {network.NAMESPACE_NAME: "b"}},
+        "podSelector": {"matchLabels": {"app": "beside"}},
+    }
+    grant = policy(podSelector=EVERYONE, policyTypes=["Ingress"], ingress=[{"from": [both]}])
+    assert may_call([grant], THERE, HERE, WEB)
+    assert not may_call([grant], BESIDE, HERE, WEB)
+
+
+def test_an_address_block_leaves_out_its_exceptions() -> None:
+    block = {"ipBlock": {"cidr": "172.17.0.0/16", "except": ["172.17.1.0/24"]}}
+    grant = policy(podSelector=EVERYONE, policyTypes=["Egress"], egress=[{"to": [block]}])
+    assert may_call([grant], HERE, INSIDE, WEB)
+    assert not may_call([grant], HERE, EXCEPTED, WEB)
+
+
+@pytest.mark.parametrize(
+    ("ports", "let"),
+    [
+        ([{"port": 8080}], True),
+        ([{"port": "http"}], True),
+        ([{"port": 8000, "endPort": 8100}], True),
+        ([{"protocol": "TCP"}], True),
+        ([{"port": 8081}], False),
+        ([{"port": "metrics"}], False),
+        ([{"port": 8080, "protocol": "UDP"}], False),
+    ],
+)
+def test_a_port_is_matched_by_number_name_range_and_protocol(ports: list[dict[str, object]], let: bool) -> None:
+    grant = policy(podSelector=EVERYONE, policyTypes=["Ingress"], ingress=[{"ports": ports}])
+    assert may_call([grant], BESIDE, HERE, WEB) is let
