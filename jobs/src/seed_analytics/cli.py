@@ -80,7 +80,7 @@ def _settings(kind: type[Settings], flags: dict[str, Any]) -> Any:
 
 
 def _add_stage(name: str, settings: type[Settings]) -> None:
-    @cli.command(name, help=f"{_summary(name)} Docs: docs/stages.md.")
+    @cli.command(name, help=SUMMARIES[name])
     @_flags(settings)
     def command(**flags: Any) -> ExitCode:
         from seed_analytics.run import execute  # noqa: PLC0415 - scikit-learn loads only for the stage that needs it
@@ -96,10 +96,6 @@ SUMMARIES = {
     "forecast-prophet": "Forecast weekly metrics and mark weeks that were not as expected.",
     "fit-bayesian-growth": "Estimate the chance that a learner reaches the goal.",
 }
-
-
-def _summary(name: str) -> str:
-    return SUMMARIES[name]
 
 
 for _name, _stage_settings in SETTINGS.items():
