@@ -10,10 +10,10 @@ STAN_DATA <- c("G", "n_students", "D", "Q", "centre", "rss", "log_sigma_power", 
 
 # |A| = n sww - sw^2 is the sum of squared distances between the student's weeks. Below this share of n sww it is what
 # rounding leaves of a student with a single week (two neighbouring weeks of a hundred: 5e-5 of it).
-SINGULAR <- 1e-9
+SINGULAR <- 1e-8
 
-# Squares left about the students' own lines, as a share of all squares, that rounding in double precision may leave.
-ROUNDING <- 1e-11
+# Squares left about a mean or a line, as a share of all squares, that rounding may leave.
+ROUNDING <- 1e-9
 
 #' Per-student sums of rows.
 #' @param rows data frame: user_id, week, score (scaled by the caller).
@@ -24,9 +24,9 @@ student_sums <- function(rows) {
   data.frame(user_id = rownames(sums), sums, row.names = NULL)
 }
 
-#' A number that is equal for equal designs, whatever the order in which the weeks were added up.
+#' A string that is equal for equal designs, whatever rounding the order of the weeks left in their sums.
 design_key <- function(students) {
-  paste(students$n, signif(students$sw, 12), signif(students$sww, 12))
+  with(students, paste(n, round(sw / sqrt(pmax(n * sww, .Machine$double.xmin)), 10), signif(sww, 10)))
 }
 
 #' Rows -> patterns, as the extraction in SQL makes them.
@@ -41,6 +41,16 @@ growth_patterns <- function(rows) {
   rownames(patterns) <- NULL
   list(patterns = patterns, sum_yy = sum(rows$score^2))
 }
+
+#' The same bits for the same students: in one order, and without the last digits, which depend on the order in which a
+#' database adds rows. Sampling is chaotic, so without this a seed would not repeat a fit.
+canonical_patterns <- function(patterns) {
+  patterns[PATTERN_COLUMNS] <- lapply(patterns[PATTERN_COLUMNS], canonical)
+  patterns[do.call(order, patterns[PATTERN_COLUMNS]), ]
+}
+
+# Ten digits, and no crumbs of sums that cancel: scores and weeks are of the order of one.
+canonical <- function(x) signif(round(x, 12), 10)
 
 #' Data of stan/growth_marginal.stan: the coefficients of the determinant and of the quadratic form (see there).
 #'
@@ -107,7 +117,7 @@ pattern_terms <- function(patterns, sum_yy) {
 
 #' Refuse data that cannot tell the parameters apart.
 #' @param patterns,sum_yy as in pattern_terms().
-#' @return pattern_terms(), invisibly checked. Raises `seedplumber_unfittable` with a sentence otherwise.
+#' @return pattern_terms() of the canonical_patterns(). Raises `seedplumber_unfittable` with a sentence otherwise.
 check_patterns <- function(patterns, sum_yy) {
   refuse <- function(...) seedplumber::abort_unfittable(sprintf(...))
   impossible <- with(patterns, sww * n < sw^2 * (1 - SINGULAR) | q00 * n_students < c0^2 * (1 - SINGULAR) |
@@ -116,7 +126,7 @@ check_patterns <- function(patterns, sum_yy) {
     refuse("Pattern %d is no sum over students: a sum of squares is smaller than the squared sum allows.",
            which(impossible)[1])
   }
-  terms <- pattern_terms(patterns, sum_yy)
+  terms <- pattern_terms(canonical_patterns(patterns), canonical(sum_yy))
   if (terms$students < 2) {
     refuse("Growth needs at least two students; there is one.")
   }
@@ -125,7 +135,7 @@ check_patterns <- function(patterns, sum_yy) {
     refuse("All scores are of one week, so there is no growth to fit.")
   }
   if (terms$spread_score <= ROUNDING * sum_yy) {
-    refuse("The score is constant, so there is nothing to fit.")
+    refuse("The score is constant, or varies too little beside its mean: there is nothing to fit.")
   }
   if (terms$residual_df < 1) {
     refuse(paste("No student has more scores than a line takes (two, or one week only),",

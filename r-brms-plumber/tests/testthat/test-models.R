@@ -1,0 +1,80 @@
+stamp <- marginal_stamp(service_dir)
+
+test_that("the stamp names what a compiled model is tied to", {
+  expect_named(stamp, c("R", "platform", "rstan", "StanHeaders", "source"))
+  expect_equal(stamp$R, as.character(getRversion()))
+})
+
+test_that("a stored model whose stamp fits is used", {
+  expect_null(model_problem(model_dir(service_dir), "growth_marginal", stamp))
+})
+
+test_that("any other R, package, architecture or source is named, with what to run", {
+  for (part in names(stamp)) {
+    problem <- model_problem(model_dir(service_dir), "growth_marginal", replace(stamp, part, "another"))
+    expect_match(problem, sprintf("is for %s %s, here is another", part, stamp[[part]]), fixed = TRUE)
+    expect_match(problem, "Rscript r-brms-plumber/compile.R`", fixed = TRUE)
+  }
+})
+
+test_that("a change of the Stan program changes the stamp", {
+  copy <- withr::local_tempdir()
+  dir.create(file.path(copy, "stan"))
+  program <- readLines(file.path(service_dir, "stan", "growth_marginal.stan"))
+  writeLines(c(program, "// changed"), file.path(copy, "stan", "growth_marginal.stan"))
+  expect_false(identical(marginal_stamp(copy)$source, stamp$source))
+})
+
+test_that("a model that was never compiled is missed, with what to run", {
+  nowhere <- withr::local_tempdir()
+  expect_match(model_problem(nowhere, "growth_marginal", stamp), "no compiled model growth_marginal")
+  expect_match(model_problem(nowhere, "brms_gaussian", stamp), "compile.R --brms", fixed = TRUE)
+})
+
+test_that("engine brms without its models is refused with what to run", {
+  nowhere <- withr::local_tempdir()
+  expect_error(load_brms("student", service_dir, nowhere), "compile.R --brms", class = "seedplumber_unfittable")
+})
+
+test_that("compile.R leaves what is up to date alone", {
+  file <- model_file(model_dir(service_dir), "growth_marginal")
+  before <- file.mtime(file)
+  script <- shQuote(file.path(service_dir, "compile.R"))
+  said <- system2(file.path(R.home("bin"), "Rscript"), script, stderr = TRUE)
+  expect_match(said, "growth_marginal is up to date", all = FALSE)
+  expect_equal(file.mtime(file), before)
+})
+
+test_that("the service refuses to start without its model, with exit code 78", {
+  withr::local_envvar(STAN_MODEL_DIR = withr::local_tempdir(), ALLOW_ANONYMOUS = "true", PORT = "0")
+  said <- suppressWarnings(
+    system2(file.path(R.home("bin"), "Rscript"), shQuote(file.path(service_dir, "plumber.R")), stderr = TRUE))
+  expect_equal(attr(said, "status"), 78L)
+  expect_match(said, "There is no compiled model", all = FALSE)
+})
+
+# Everything of PATH but what could compile.
+path_without_compiler <- function(dir) {
+  folders <- strsplit(Sys.getenv("PATH"), ":", fixed = TRUE)[[1]]
+  commands <- list.files(folders[dir.exists(folders)], full.names = TRUE)
+  commands <- commands[!duplicated(basename(commands))]
+  compiler <- "(^|-)(g[+][+]|gcc|c[+][+]|cc|clang|clang[+][+]|cc1plus|make|gmake|ld|as)(-[0-9.]+)?$"
+  commands <- commands[!grepl(compiler, basename(commands))]
+  file.symlink(commands, file.path(dir, basename(commands)))
+  dir
+}
+
+test_that("both engines fit where there is no compiler", {
+  withr::local_envvar(PATH = path_without_compiler(withr::local_tempdir()))
+  expect_equal(unname(Sys.which(c("g++", "gcc", "c++", "clang++", "make"))), rep("", 5))
+  program <- '
+    service <- seedplumber::load_service(commandArgs(TRUE)[1])
+    for (engine in c("marginal", "brms")) {
+      body <- sprintf(\'{"engine": "%s", "n_samples": 200, "n_chains": 1, "rows": {"user_id": ["a","a","a","b","b","b"],
+                      "week": [0,1,2,0,1,2], "score": [0.1,0.4,0.3,0.5,0.2,0.9]}}\', engine)
+      cat(engine, seedplumber::answer(service, "/growth/fit", body)$status, "\\n")
+    }'
+  file <- withr::local_tempfile(lines = program)
+  said <- system2(file.path(R.home("bin"), "Rscript"), c(file, shQuote(service_dir)), stdout = TRUE, stderr = FALSE)
+  expect_equal(trimws(said), c("marginal 200", "brms 200"))
+})
