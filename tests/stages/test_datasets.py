@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ import pytest
 from seed_analytics import datasets
 from seed_analytics.datasets import oulad, tables
 from seed_analytics.errors import ExitCode, InputFault, UsageFault
+from seed_analytics.local import Postgres
 from seed_analytics.simulate import simulate
 from support import SHARED, Database, invoke
 
@@ -22,7 +25,17 @@ NOW = datetime(2025, 11, 2, 7, 15, tzinfo=UTC)
 needs_oulad = pytest.mark.skipif(not OULAD.is_dir(), reason="the OULAD files are not beside the project")
 needs_memphis = pytest.mark.skipif(not MEMPHIS.is_dir(), reason="the Memphis file is not beside the project")
 
-SHORT = ["AAA-2013J", "AAA-2014J"]  # two presentations of one module: some students are in both
+# Two presentations of one module: some students are in both.
+SHORT = ["AAA-2013J", "AAA-2014J"]
+
+
+@pytest.fixture(scope="module")
+def short(postgres: Postgres, empty_template: str) -> Iterator[Database]:
+    """A database with the presentations of SHORT, to look at only."""
+    url = postgres.create_database("oulad_short", template=empty_template)
+    with psycopg.connect(url, autocommit=True, options="-c timezone=UTC") as conn:
+        oulad.load(conn, OULAD, NOW, SHORT)
+        yield Database(url, conn)
 
 
 def rows_of(name: str, module: str, presentation: str) -> pa.Table:
@@ -61,33 +74,30 @@ def test_oulad_holds_every_submission_and_every_day_of_clicks(database: Database
 
 
 @needs_oulad
-def test_oulad_ends_now_on_the_weekday_it_ended(database: Database) -> None:
-    oulad.load(database.conn, OULAD, NOW, SHORT)
+def test_oulad_ends_now_on_the_weekday_it_ended(short: Database) -> None:
     for name in SHORT:
-        ((first, last),) = database("SELECT min(started_at), max(started_at) FROM attempt WHERE student_id ~ %s", name)
+        ((first, last),) = short("SELECT min(started_at), max(started_at) FROM attempt WHERE student_id ~ %s", name)
         days = rows_of(oulad.CLICKS, *name.split("-"))["date"]
         began, ended = pc.min(days).as_py(), pc.max(days).as_py()
         assert timedelta() < NOW - last <= timedelta(days=7)
         assert last - first == timedelta(days=ended - began)
         assert last.weekday() == (5 + ended) % 7  # day 0 is a Saturday
     # deadlines of the module fall on Thursdays; most submissions come on that day or the two before
-    by_day = dict(database("SELECT extract(isodow FROM started_at)::int, count(correct) FROM attempt GROUP BY 1"))
+    by_day = dict(short("SELECT extract(isodow FROM started_at)::int, count(correct) FROM attempt GROUP BY 1"))
     assert max(by_day, key=by_day.__getitem__) == 4
 
 
 @needs_oulad
-def test_enrolments_of_one_student_are_two_learners(database: Database) -> None:
-    oulad.load(database.conn, OULAD, NOW, SHORT)
-    ((learners, students),) = database(
+def test_enrolments_of_one_student_are_two_learners(short: Database) -> None:
+    ((learners, students),) = short(
         "SELECT count(DISTINCT student_id), count(DISTINCT split_part(student_id, '-', 3)) FROM attempt"
     )
     assert learners > students
 
 
 @needs_oulad
-def test_sessions_are_a_learners_days(database: Database) -> None:
-    oulad.load(database.conn, OULAD, NOW, ["AAA-2014J"])
-    assert database(
+def test_sessions_are_a_learners_days(short: Database) -> None:
+    assert short(
         "SELECT count(DISTINCT (student_id, session_id)) = count(DISTINCT (student_id, started_at)) FROM attempt"
     ) == [(True,)]
 
@@ -133,13 +143,15 @@ def test_memphis_holds_every_trial(database: Database) -> None:
 
 
 @needs_memphis
-def test_another_load_replaces_the_first_and_simulated_rows(database: Database) -> None:
+def test_each_load_replaces_the_one_before(database: Database) -> None:
     simulate(database.conn, learners=5, weeks=2)
-    for _ in range(2):
-        datasets.load(database.conn, MEMPHIS, NOW)
-        assert database("SELECT source FROM simulated_truth.origin") == [("memphis",)]
-        assert database("SELECT count(*) FROM attempt") == [(58_316,)]
+    datasets.load(database.conn, MEMPHIS, NOW)
+    assert database("SELECT source FROM simulated_truth.origin") == [("memphis",)]
+    assert database("SELECT count(*), min(left(student_id, 4)) FROM attempt") == [(58_316, "Stu_")]
     assert database("SELECT count(*) FROM simulated_truth.learners") == [(0,)]
+    counts = simulate(database.conn, learners=5, weeks=2)
+    assert database("SELECT source FROM simulated_truth.origin") == [("simulator",)]
+    assert database("SELECT count(*) FROM attempt") == [(counts["attempt"],)]
 
 
 @needs_memphis
