@@ -1,0 +1,49 @@
+"""Run the benchmarks and print one table.
+
+python -m benchmarks            all of them; minutes, most of it the brms peer
+python -m benchmarks growth irt only these
+
+Every row holds what was measured, its bound or peer, and the ratio. Times are the median of several runs in turn with
+the peer, since machines are noisy; memory is the resident set as the kernel counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import platform
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+import benchmarks
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"of: {', '.join(NAMES)}; default: all")
+    names = parser.parse_args().names or NAMES
+    unknown = set(names) - set(NAMES)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    table = Table(
+        "Benchmark",
+        "What",
+        "Measured",
+        "Peer or bound",
+        "Ratio",
+        title=f"{platform.machine()}, {sys.version.split()[0]}",
+    )
+    for name in names:
+        print(f"running {name} ...", file=sys.stderr)
+        for row in importlib.import_module(f"benchmarks.{name}").rows():
+            table.add_row(name, row.what, row.measured, row.against, row.ratio)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0
+
+
+sys.exit(main())
