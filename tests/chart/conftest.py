@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart.harness import helm, schemas
+from chart.harness import code, helm, schemas
 from chart.harness.objects import Obj, Pod, pod_of
 from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
 from hypothesis import HealthCheck, settings
@@ -84,11 +84,18 @@ def all_renders(renderer: Renderer) -> list[Release]:
     return [release for release in renders if isinstance(release, Release)]
 
 
+def _pod_if(test: Callable[[Pod], str], obj: Obj) -> Pod | None:
+    pod = pod_of(obj)
+    return pod if pod and test(pod) else None
+
+
 SUBJECTS: dict[str, Callable[[Obj], Obj | Pod | None]] = {
     "obj": lambda obj: obj,
     "built_in": lambda obj: None if schemas.is_custom(obj) else obj,
     "custom": lambda obj: obj if schemas.is_custom(obj) else None,
     "pod": pod_of,
+    "job_pod": lambda obj: _pod_if(code.command_of, obj),
+    "service_pod": lambda obj: _pod_if(code.service_of, obj),
 }
 """Fixture -> what of an object it is; None where the object has no such thing."""
 
@@ -128,7 +135,7 @@ def _subject(_case: tuple[Any, ...]) -> Obj | Pod:
     return _case[1]
 
 
-obj, built_in, custom, pod = (pytest.fixture(_subject, name=name) for name in SUBJECTS)
+obj, built_in, custom, pod, job_pod, service_pod = (pytest.fixture(_subject, name=name) for name in SUBJECTS)
 
 
 @pytest.fixture(scope="session")
