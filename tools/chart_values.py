@@ -27,8 +27,8 @@ REFERENCE = ROOT / "docs" / "values.md"
 
 Schema = dict[str, Any]
 
-INCLUDES = {"seed-lib.stage": "stages", "seed-lib.service": "services"}
-"""Include of a subchart's template -> the block of ``global`` whose keys it may set for itself."""
+COMMON = {"stage": "stages", "service": "services"}
+"""Kind of a subchart, as its Chart.yaml says -> the block of ``global`` whose keys it may set for itself."""
 
 INJECTED: dict[str, Schema] = {"global": {"description": "Copied here by Helm; set it at the top.", "type": "object"}}
 """What Helm copies into the values of every subchart before it validates the umbrella's."""
@@ -110,8 +110,9 @@ def required(schema: Schema) -> Schema:
     if "properties" not in schema:
         return schema
     properties = {key: required(value) for key, value in schema["properties"].items()}
+    empty = (None, "", {}, [])
     needed = sorted(
-        key for key, value in properties.items() if "properties" in value or value.get("default") not in (None, "", {}, [])
+        key for key, value in properties.items() if "properties" in value or value.get("default") not in empty
     )
     return schema | {"properties": properties} | ({"required": needed} if needed else {})
 
@@ -148,9 +149,7 @@ def used_definitions(schema: Any, found: dict[str, Schema] | None = None) -> dic
 def pointed(schema: Any) -> Any:
     """Return a named type with its references as JSON pointers."""
     if isinstance(schema, dict):
-        return {
-            key: f"#/definitions/{value}" if key == "$ref" else pointed(value) for key, value in schema.items()
-        }
+        return {key: f"#/definitions/{value}" if key == "$ref" else pointed(value) for key, value in schema.items()}
     return [pointed(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -205,8 +204,8 @@ def outputs() -> dict[Path, str]:
     sections: list[str] = []
     for chart in sorted(UMBRELLA.glob("charts/*/values.yaml")):
         name = chart.parent.name
-        template = "".join(path.read_text() for path in sorted(chart.parent.glob("templates/*.yaml")))
-        block = next(block for include, block in INCLUDES.items() if f'"{include}"' in template)
+        annotations = yaml.safe_load((chart.parent / "Chart.yaml").read_text())["annotations"]
+        block = COMMON[annotations["seed-analytics/kind"]]
         own = read(chart)
         whole = over(shared[block], own)
         sections.append(

@@ -1,20 +1,22 @@
-{{- /* The names of the parts of the release that are switched on, of one kind ("r-…-plumber" or stages). */}}
-{{- define "seed-analytics.services" -}}
-{{- range list "r-irt-plumber" "r-forecast-plumber" "r-brms-plumber" }}
-{{- if (index $.Values .).enabled }}
-- {{ . }}
-{{- end }}
+{{- /* Names of the subcharts of one kind that are switched on, in their order; Chart.yaml of each says kind and order.
+seed-analytics.enabled (list $ "stage") */}}
+{{- define "seed-analytics.enabled" -}}
+{{- $kind := index . 1 -}}
+{{- $ordered := dict -}}
+{{- range $name, $subchart := (index . 0).Subcharts -}}
+{{- with $subchart.Chart.Annotations -}}
+{{- if eq (index . "seed-analytics/kind") $kind -}}
+{{- $_ := set $ordered (printf "%s %s" (index . "seed-analytics/order") $name) $name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range keys $ordered | sortAlpha }}
+- {{ get $ordered . }}
 {{- end }}
 {{- end }}
 
-{{- /* In the order in which they would be run by hand. */}}
-{{- define "seed-analytics.stages" -}}
-{{- range list "compute-weekly-kpis" "calibrate-irt-weekly" "cluster-segments" "fit-survival-churn" "forecast-prophet" "fit-bayesian-growth" }}
-{{- if (index $.Values .).enabled }}
-- {{ . }}
-{{- end }}
-{{- end }}
-{{- end }}
+{{- define "seed-analytics.services" -}}{{ include "seed-analytics.enabled" (list . "service") }}{{- end }}
+{{- define "seed-analytics.stages" -}}{{ include "seed-analytics.enabled" (list . "stage") }}{{- end }}
 
 {{- /* "true" where there is something for helm test to verify: a stage. */}}
 {{- define "seed-analytics.verifies" -}}
@@ -23,18 +25,20 @@
 
 {{- /* The credentials that something in the release reads. */}}
 {{- define "seed-analytics.credentials" -}}
-{{- $on := concat (include "seed-analytics.services" . | fromYamlArray) (include "seed-analytics.stages" . | fromYamlArray) -}}
-{{- $readers := dict
-  "irt" (list "r-irt-plumber" "calibrate-irt-weekly")
-  "forecast" (list "r-forecast-plumber" "fit-survival-churn" "forecast-prophet")
-  "brms" (list "r-brms-plumber" "fit-bayesian-growth") -}}
-{{- if or (include "seed-analytics.stages" .) (ne .Values.migrations.mode "none") .Values.devDatabase.enabled }}
-- database
-{{- end }}
-{{- range $credential, $names := $readers }}
-{{- range $names }}{{ if has . $on }}
-- {{ $credential }}
-{{- break }}{{ end }}{{ end }}
+{{- $read := dict -}}
+{{- if or (include "seed-analytics.stages" .) (ne .Values.migrations.mode "none") .Values.devDatabase.enabled -}}
+{{- $_ := set $read "database" true -}}
+{{- end -}}
+{{- range include "seed-analytics.services" . | fromYamlArray -}}
+{{- $_ := set $read (include "seed-lib.serviceKey" .) true -}}
+{{- end -}}
+{{- range include "seed-analytics.stages" . | fromYamlArray -}}
+{{- with index (index $.Subcharts .).Chart.Annotations "seed-analytics/service" -}}
+{{- $_ := set $read (include "seed-lib.serviceKey" .) true -}}
+{{- end -}}
+{{- end -}}
+{{- range keys $read | sortAlpha }}
+- {{ . }}
 {{- end }}
 {{- end }}
 

@@ -108,9 +108,9 @@ what to set; all of them are told at once.
 {{- end -}}
 {{- end -}}
 
-{{- range $stage, $service := dict "calibrate-irt-weekly" "r-irt-plumber" "fit-survival-churn" "r-forecast-plumber" "forecast-prophet" "r-forecast-plumber" "fit-bayesian-growth" "r-brms-plumber" -}}
-{{- $v := index $.Values $stage -}}
-{{- if and $v.enabled (not (index $.Values $service).enabled) (not (default $.Values.global.stages.serviceUrl $v.serviceUrl)) -}}
+{{- range $stage := include "seed-analytics.stages" . | fromYamlArray -}}
+{{- $service := index (index $.Subcharts .).Chart.Annotations "seed-analytics/service" -}}
+{{- if and $service (not (hasKey $.Subcharts $service)) (not (default $.Values.global.stages.serviceUrl (index $.Values .).serviceUrl)) -}}
 {{- $errors = append $errors (printf "%s.enabled needs a service that is off: set %s.enabled to true, or %s.serviceUrl to the address of another" $stage $service $stage) -}}
 {{- end -}}
 {{- end -}}

@@ -1,26 +1,27 @@
 {{- /*
 A stage: ServiceAccount, CronJob and, with runNow, the one-off Job NAME-now. A subchart's whole template is
 
-  {{ include "seed-lib.stage" (dict "root" . "service" "r-irt-plumber" "order" 20) }}
+  {{ include "seed-lib.stage" . }}
 
-Its name is the chart's and the command's: "seed-analytics fit-survival-churn". "service" is the R service that it calls
-("" for none); "order" its place among the Jobs that run now.
+Its name is the chart's and the command's: "seed-analytics fit-survival-churn". Chart.yaml's annotations say which R
+service it calls, if any, and its place among the Jobs that run now.
 */}}
 {{- define "seed-lib.stage" -}}
-{{- include "seed-lib.values" (list . "stages") -}}
-{{- $v := .values -}}
-{{- $name := .root.Chart.Name -}}
+{{- $c := dict "root" . "service" (index .Chart.Annotations "seed-analytics/service") -}}
+{{- include "seed-lib.values" (list $c "stages") -}}
+{{- $v := $c.values -}}
+{{- $name := .Chart.Name -}}
 {{- include "seed-lib.stage.checkSchedule" (list $name $v.schedule) -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "component" "stage" "annotations" (merge (deepCopy $v.serviceAccount.annotations) (include "seed-lib.proxyIdentity" .root | fromYaml))) | nindent 2 }}
+  {{- include "seed-lib.metadata" (dict "root" . "name" $name "component" "stage" "annotations" (merge (deepCopy $v.serviceAccount.annotations) (include "seed-lib.proxyIdentity" . | fromYaml))) | nindent 2 }}
 automountServiceAccountToken: false
 ---
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "component" "stage" "max" 52) | nindent 2 }}
+  {{- include "seed-lib.metadata" (dict "root" . "name" $name "component" "stage" "max" 52) | nindent 2 }}
 spec:
   schedule: {{ $v.schedule | quote }}
   timeZone: {{ $v.timeZone }}
@@ -32,22 +33,22 @@ spec:
   jobTemplate:
     metadata:
       labels:
-        {{- include "seed-lib.selector" (list .root $name) | nindent 8 }}
+        {{- include "seed-lib.selector" (list . $name) | nindent 8 }}
         app.kubernetes.io/component: stage
         app.kubernetes.io/part-of: seed-analytics
     spec:
-      {{- include "seed-lib.stage.jobSpec" . | nindent 6 }}
+      {{- include "seed-lib.stage.jobSpec" $c | nindent 6 }}
 {{- if $v.runNow }}
 ---
 apiVersion: batch/v1
 kind: Job
 metadata:
-  {{- include "seed-lib.metadata" (dict "root" .root "name" $name "objectName" (printf "%s-now" $name) "component" "stage" "annotations" (dict
+  {{- include "seed-lib.metadata" (dict "root" . "name" $name "objectName" (printf "%s-now" $name) "component" "stage" "annotations" (dict
     "helm.sh/hook" "post-install,post-upgrade"
-    "helm.sh/hook-weight" (toString .order)
+    "helm.sh/hook-weight" (index .Chart.Annotations "seed-analytics/order")
     "helm.sh/hook-delete-policy" "before-hook-creation")) | nindent 2 }}
 spec:
-  {{- include "seed-lib.stage.jobSpec" . | nindent 2 }}
+  {{- include "seed-lib.stage.jobSpec" $c | nindent 2 }}
 {{- end }}
 {{- end }}
 
