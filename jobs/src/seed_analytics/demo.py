@@ -226,7 +226,7 @@ class _Demo:
             return
         self._state.processes = self._state.processes[1:]  # all but ourselves
         self._state.write()
-        self._steps.say(f"Still running, until `make stop`:\n  DATABASE_URL={self._url}")
+        self._steps.say(f"Still running, until `make stop`:\n  DATABASE_URL={shlex.quote(self._url)}")
         for name, service in self._services.items():
             self._steps.say(f"  {name:20} {service.base_url}")
         self._steps.say(f"All of it with the services' tokens, for a shell: source {self._write_env()}")
@@ -263,10 +263,10 @@ class _Demo:
             self._faults.append((name, code))
         elif code:
             service = STAGES.get(name)
-            seen = f"\nThe end of the log of {service}:\n{tail(self._services[service].log_path)}" if service else ""
-            raise _Failed(
-                f"{name} ended with {code}; what it said is above and in {self._folder / 'logs'}.{seen}", code
-            )
+            if service:
+                log = self._services[service].log_path
+                self._steps.say(f"The end of {log}:\n{tail(log)}")
+            raise _Failed(f"{name} ended with {code}; what it said is above and in {self._folder / 'logs'}", code)
 
     def fill(self, learners: int, weeks: int, seed: int, data: Path | None) -> None:
         """Create all tables, fill the platform's, and compute the KPIs of every week."""
