@@ -22,6 +22,7 @@ service(
         min_answers = optional(integer(min = 2), 30L),
         anchors = optional(columns(item_id = string(), a = number(above = 0), b = number())),
         linking = optional(choice("fixed", "mean-sigma"), "mean-sigma"),
+        equal_groups = optional(boolean(), FALSE),
         max_iterations = optional(integer(min = 1, max = 100000), 500L),
         tolerance = optional(number(above = 0, max = 0.1), 1e-5),
         prior_a = optional(record(meanlog = number(), sdlog = number(above = 0)))

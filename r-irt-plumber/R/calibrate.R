@@ -4,7 +4,8 @@
 #'   `model` "2PL" or "1PL"; `min_answers` (items with fewer are excluded); `anchors` (data frame `item_id`,
 #'   `a` > 0, `b`, or NULL) with `linking` "fixed" (their a and b are held, mean and sd of ability estimated)
 #'   or "mean-sigma" (estimated as the others, then all is moved to their scale); `prior_a` (list `meanlog`,
-#'   `sdlog` of a lognormal prior, or NULL); `max_iterations`, `tolerance` (converged when an EM step moves no
+#'   `sdlog` of a lognormal prior, or NULL); `equal_groups` (TRUE: groups of learners that share no item are
+#'   equally able, as in a randomised design); `max_iterations`, `tolerance` (converged when an EM step moves no
 #'   slope or intercept by more).
 #' @return list as in docs/models/irt.md: `items`, `excluded`, `abilities`, `linking`, `population`, `fit` and
 #'   the scalars of the fit. `converged` is FALSE where EM did not settle, or the observed information at the
@@ -69,7 +70,7 @@ calibrate_irt <- function(body) {
       n_pairs = dependence$n_pairs, mean_q3 = dependence$mean_q3, n_dependent_pairs = dependence$n_flagged
     ),
     dependent_pairs = dependence$pairs,
-    warnings = c(fitted$warnings, fit_warnings(fitted, covariance))
+    warnings = c(fitted$warnings, fit_warnings(fitted, covariance, isTRUE(body$equal_groups)))
   )
 }
 
@@ -96,7 +97,7 @@ fit_fittable <- function(responses, body, held) {
     blocks <- response_blocks(responses, names(answers), item_id)
     found <- connected_components(blocks)
     components <- max(components, nrow(found))
-    if (nrow(found) > 1) {
+    if (nrow(found) > 1 && !isTRUE(body$equal_groups)) {
       apart <- item_id[attr(found, "of_item") != 1]
       warnings <- c(warnings, check_main_component(found, length(apart)))
       exclude(apart, "shares no learner with the items that were calibrated")
@@ -113,6 +114,7 @@ fit_fittable <- function(responses, body, held) {
     rough <- fit_em(blocks, design, ability_grid(21L), max(1e-2, body$tolerance), body$max_iterations, start)
     fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, rough$parameters)
     n_iterations <- n_iterations + rough$n_iterations + fit$n_iterations
+    check_population(fit$parameters, design)
     reason <- slope_faults(fit$parameters, design)
     if (all(is.na(reason))) {
       return(list(
@@ -123,6 +125,17 @@ fit_fittable <- function(responses, body, held) {
     }
     exclude(item_id[design$free][!is.na(reason)], reason[!is.na(reason)])
     previous <- list(item_id = item_id, design = design, parameters = fit$parameters)
+  }
+}
+
+#' Held anchors place the learners only where some answers to them are right, some wrong, and learners differ.
+check_population <- function(parameters, design) {
+  population <- parameters[design$population]
+  if (length(population) > 0 && (abs(population[1]) > 10 || population[2] < .05 || population[2] > 20)) {
+    seedplumber::abort_unfittable(sprintf(
+      "The held anchors put the mean ability at %.1f with an sd of %.2g: they do not fit these answers.",
+      population[1], population[2]
+    ))
   }
 }
 
@@ -202,7 +215,8 @@ check_main_component <- function(found, n_items_apart, least_share = .8) {
     seedplumber::abort_unfittable(sprintf(
       paste(
         "The items fall into %d groups that no learner connects; the largest has %.0f %% of the answers.",
-        "Abilities and difficulties cannot be compared between groups: calibrate them one by one."
+        "Abilities and difficulties cannot be compared between groups: calibrate them one by one, or say",
+        "equal_groups where their learners are equally able, as in a randomised design."
       ), nrow(found), 100 * share
     ))
   }
@@ -212,8 +226,14 @@ check_main_component <- function(found, n_items_apart, least_share = .8) {
   )
 }
 
-fit_warnings <- function(fitted, covariance) {
+fit_warnings <- function(fitted, covariance, equal_groups) {
   c(
+    if (equal_groups && fitted$components > 1) {
+      sprintf(
+        "%d groups of items share no learner; they are on one scale only if their learners are equally able.",
+        fitted$components
+      )
+    },
     if (!fitted$converged) {
       sprintf(
         "EM has not converged in %d iterations: allow more, or use the 1PL or a prior on a.",

@@ -113,7 +113,7 @@ slope_prior <- function(slope, prior) {
 
 #' The parameters that maximise the expected complete-data log-likelihood: a weighted logistic regression for
 #' each item, all at once by Newton's method (concave, hence only the length of a step is bounded).
-m_step <- function(parameters, counts, design, grid) {
+m_step <- function(parameters, counts, design, grid, ridge = 1e-8) {
   free <- design$free
   anchor <- design$anchor
   for (iteration in 1:25) {
@@ -123,7 +123,8 @@ m_step <- function(parameters, counts, design, grid) {
     information <- expected * (1 - right)
     gradient_slope <- counts$sum_correct_z - as.vector(expected %*% grid$z)
     gradient_intercept <- counts$sum_correct - rowSums(expected)
-    h_intercept <- rowSums(information)
+    # The ridge only matters where the answers say nothing, and the step would be 0 / 0.
+    h_intercept <- rowSums(information) + ridge
     h_cross <- as.vector(information %*% grid$z)
     h_slope <- as.vector(information %*% grid$z^2)
     step <- numeric(length(parameters))
@@ -133,12 +134,12 @@ m_step <- function(parameters, counts, design, grid) {
       # round.
       if (design$model == "1PL") {
         own <- h_cross[free] / h_intercept[free]
-        schur <- sum(h_slope[free] - h_cross[free] * own)
+        schur <- max(sum(h_slope[free] - h_cross[free] * own), ridge)
         by_slope <- (sum(gradient_slope[free] - own * gradient_intercept[free]) + prior$gradient) /
           (schur + max(-prior$curvature, -schur / 2))
       } else {
         own <- h_cross[free] / h_intercept[free]
-        schur <- h_slope[free] - h_cross[free] * own
+        schur <- pmax(h_slope[free] - h_cross[free] * own, ridge)
         by_slope <- (gradient_slope[free] - own * gradient_intercept[free] + prior$gradient) /
           (schur + pmax(-prior$curvature, -schur / 2))
       }
@@ -152,7 +153,7 @@ m_step <- function(parameters, counts, design, grid) {
         sum(a^2 * h_cross[anchor]), sum(a^2 * h_slope[anchor])
       ), 2)
       gradient <- c(sum(a * gradient_intercept[anchor]), sum(a * gradient_slope[anchor]))
-      step[design$population] <- solve(h, gradient)
+      step[design$population] <- solve(h + diag(ridge, 2), gradient)
     }
     parameters <- feasible(parameters + pmax(pmin(step, 1), -1), parameters, design)
     if (max(abs(step)) < 1e-7) break
@@ -160,9 +161,10 @@ m_step <- function(parameters, counts, design, grid) {
   parameters
 }
 
-#' Keep slopes within their bound, slopes under a prior and the sd of ability positive: halfway from `from` to
-#' 0.
+#' Keep slopes within their bound, intercepts where curves are still curves, and slopes under a prior and the
+#' sd of ability positive: halfway from `from` to 0.
 feasible <- function(parameters, from, design) {
+  parameters <- pmax(pmin(parameters, 50), -50)
   slopes <- design$slopes
   parameters[slopes] <- pmax(pmin(parameters[slopes], max_discrimination), -max_discrimination)
   positive <- c(if (!is.null(design$prior)) slopes, design$population[2][length(design$anchor) > 0])

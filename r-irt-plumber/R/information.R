@@ -15,13 +15,13 @@ max_joint_items <- 1000L
 #' One pass over all learners at given items: scores, observed information, abilities, residuals.
 #'
 #' @param items list of `slope` and `intercept`, on standardised ability.
-#' @param precision terms of the basis end when one adds less than this share of the information that is left;
-#'   standard errors are then right to a tenth of it (1e-3 of their value; tested against twenty terms).
+#' @param precision terms of the basis end when one adds less than this share of the information that is left.
+#'   Standard errors are then right to 1e-3 of their value also where an item is barely determined (tested).
 #' @return list: `gradient` (2 x items: slopes, then intercepts), `information` (square, of the same), `theta`
 #'   and `se` (standardised posterior mean and sd per user), `residual` (one sparse matrix users x items:
 #'   answer less its expectation), `n` and `correct` (items x nodes: expected answers, and right ones),
 #'   `log_likelihood`.
-posterior_pass <- function(blocks, items, grid, precision = 1e-2, max_degree = 20L) {
+posterior_pass <- function(blocks, items, grid, precision = 1e-4, max_degree = 20L) {
   n_items <- length(items$slope)
   right <- stats::plogis(outer(items$slope, grid$z) + items$intercept)
   soft <- soft_plus(items$slope, items$intercept, grid)

@@ -36,9 +36,10 @@ simulate_answers <- function(n_users, n_items, n_each, seed, mean = 0, sd = 1,
 }
 
 calibrate <- function(responses, model = "2PL", min_answers = 30, anchors = NULL, linking = "mean-sigma",
-                      max_iterations = 500, tolerance = 1e-5, prior_a = NULL) {
+                      max_iterations = 500, tolerance = 1e-5, prior_a = NULL, equal_groups = FALSE) {
   calibrate_irt(list(
     responses = responses, model = model, min_answers = min_answers, anchors = anchors, linking = linking,
-    max_iterations = max_iterations, tolerance = tolerance, prior_a = prior_a
+    max_iterations = max_iterations, tolerance = tolerance, prior_a = prior_a,
+    equal_groups = equal_groups
   ))
 }

@@ -109,6 +109,14 @@ test_that("two halves without common learners are refused", {
   expect_error(calibrate(rbind(base, other)), "2 groups .* 50 %", class = "seedplumber_unfittable")
 })
 
+test_that("two halves whose learners are said to be equally able are calibrated, with a warning", {
+  other <- transform(base, user_id = paste0("x", user_id), item_id = paste0("x", item_id))
+  fit <- calibrate(rbind(base, other), equal_groups = TRUE)
+  expect_equal(fit$components, 2)
+  expect_match(fit$warnings, "only if their learners are equally able")
+  expect_equal(fit$items$b, rep(calibrate(base)$items$b, 2), tolerance = 1e-4)
+})
+
 test_that("one learner who answers both halves connects them", {
   other <- transform(base, user_id = paste0("x", user_id), item_id = paste0("x", item_id))
   bridge <- data.frame(user_id = "bridge", item_id = c("i001", "xi001"), correct = 0:1)

@@ -55,18 +55,28 @@ for (name in names(designs)) {
   })
 }
 
-test_that("the default number of terms gives standard errors to a thousandth", {
-  design <- designs[["2PL"]]
-  answers <- scored_responses(lsat6())
-  blocks <- response_blocks(answers, levels(answers$user_id), levels(answers$item_id))
-  design <- model_design(5, "2PL")
-  parameters <- c(.826, .723, .891, .688, .657, 2.773, .990, .249, 1.285, 2.053)
-  se <- function(...) {
-    pass <- posterior_pass(blocks, expand(parameters, design), grid, ...)
-    sqrt(diag(as.matrix(parameter_covariance(pass$information, parameters, design))))
-  }
-  expect_equal(se(), se(precision = 0), tolerance = 1e-3)
-})
+for (name in c("LSAT6", "sparse answers with an item of little discrimination")) {
+  test_that(paste("the default number of terms gives standard errors to a thousandth:", name), {
+    responses <- if (name == "LSAT6") {
+      lsat6()
+    } else {
+      b <- c(2, seq(-2, 2, length.out = 29))
+      simulate_answers(600, 30, 12, seed = 2, a = c(.3, rep(1.2, 29)), b = b)$responses
+    }
+    fit <- calibrate(responses)
+    answers <- scored_responses(responses)
+    blocks <- response_blocks(answers, levels(answers$user_id), fit$items$item_id)
+    design <- model_design(nrow(fit$items), "2PL")
+    parameters <- c(fit$items$a, -fit$items$a * fit$items$b)
+    se <- function(...) {
+      pass <- posterior_pass(blocks, expand(parameters, design), grid, ...)
+      covariance <- parameter_covariance(pass$information, parameters, design)
+      items <- report_items(parameters, covariance, design, c(1, 0))
+      c(items$se_a, items$se_b)
+    }
+    expect_lt(max(abs(se() / se(precision = 0) - 1)), 1e-3)
+  })
+}
 
 test_that("a prior's derivatives are those of its density", {
   prior <- list(meanlog = .1, sdlog = .4)
