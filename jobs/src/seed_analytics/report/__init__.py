@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
@@ -75,15 +75,18 @@ def render(conn: Connection, now: datetime) -> str:
         wanted = sorted({table for part in PARTS for table in part.TABLES})
         there = set(read("tables", tables=wanted)["name"])
         cards = runs.cards(read, now) if "analytics_runs" in there else []
-        newest = {card.stage: card for card in cards}
         sections = []
         for part in PARTS:
             missing = sorted(set(part.TABLES) - there)
-            section: Section = replace(part.EMPTY, absent=_missing(missing)) if missing else part.section(read)
-            sections.append(section)
+            sections.append(replace(part.EMPTY, absent=_missing(missing)) if missing else part.section(read))
+    return compose(cards, sections, now)
+
+
+def compose(cards: Sequence[runs.Card], sections: Sequence[Section], now: datetime) -> str:
+    """Return the page of these cards and sections as HTML; every text in them is escaped."""
     return _template().render(
         cards=cards,
-        newest=newest,
+        newest={card.stage: card for card in cards},
         sections=sections,
         written=moment(now),
         version=__version__,

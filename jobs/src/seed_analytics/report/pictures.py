@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -93,7 +94,9 @@ def picture(
         panels: number of panels.
 
     """
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        # An id in a script that matplotlib cannot measure: the reader's browser has a font for it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         layout = ConstrainedLayoutEngine(w_pad=3 * PX, h_pad=5 * PX)
         figure = Figure(figsize=(width * PX, height * PX), layout=layout)
         axes = figure.subplots(panels, squeeze=False, sharex=True)[:, 0]
@@ -246,7 +249,7 @@ def hazard_ratios(ratios: Mapping[str, Mapping[str, Any]]) -> Markup:
         axes.plot(ratio, places, "o", color=BLUE, markersize=9)
         axes.axvline(1, color=MUTED, linewidth=1.5)
         axes.set_xscale("log")
-        reach = max(1.1, *high, *(1 / value for value in low)) ** 1.1
+        reach = max([1.1, *high, *(1 / value for value in low)]) ** 1.1
         axes.set_xlim(1 / reach, reach)
         marks = _apart(reach)
         axes.set_xticks(marks, [significant(mark, 3 if mark > 1 else 2) for mark in marks])

@@ -96,7 +96,7 @@ def section(read: Read) -> Section:
                 pictures.brier({name: value for name, value in scores.items() if finite(value)}),
             ),
         ]
-    if ratios:
+    if any(finite(ratio.get("hazard_ratio")) for ratio in ratios.values()):
         lead.append(
             Picture(
                 "What goes with coming back sooner",
