@@ -57,7 +57,7 @@ seed-analytics.jobValues (list $c $ "migrations") puts them into $c.values */}}
 
 {{- define "seed-analytics.databaseUrl" -}}
 {{- if .Values.devDatabase.enabled -}}
-postgresql://seedtest:{{ .Values.devDatabase.password }}@{{ include "seed-lib.name" (list . "dev-database") }}:5432/seedtest
+postgresql://seedtest:{{ .Values.global.secrets.database.password }}@{{ include "seed-lib.name" (list . "dev-database") }}:5432/seedtest
 {{- else -}}
 {{ .Values.global.secrets.database.value }}
 {{- end -}}

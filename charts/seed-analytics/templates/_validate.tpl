@@ -22,7 +22,7 @@ what to set; all of them are told at once.
 
 {{- $global := include "seed-analytics.withoutNulls" .Values.global -}}
 {{- range $name, $values := .Values -}}
-{{- if and (ne $name "global") (hasKey $values "global") -}}
+{{- if and (kindIs "map" $values) (ne $name "global") (hasKey $values "global") -}}
 {{- if ne $global (include "seed-analytics.withoutNulls" $values.global) -}}
 {{- $errors = append $errors (printf "%s.global is set, but global is for the whole release: set its keys in global, or for %s alone in %s itself" $name $name $name) -}}
 {{- end -}}
@@ -90,6 +90,9 @@ what to set; all of them are told at once.
 {{- $errors = append $errors "global.cloudSqlProxy.enabled and devDatabase.enabled are two databases at once: switch one off" -}}
 {{- end -}}
 
+{{- if and $secrets.database.password (not $dev.enabled) -}}
+{{- $errors = append $errors "global.secrets.database.password is of the throw-away database, and devDatabase.enabled is false: remove it, or set devDatabase.enabled to true" -}}
+{{- end -}}
 {{- if $dev.enabled -}}
 {{- if ne $environment "dev" -}}
 {{- $errors = append $errors (printf "devDatabase.enabled is for development only, and global.environment is %s: switch devDatabase off, or set the environment to dev" $environment) -}}
@@ -100,8 +103,8 @@ what to set; all of them are told at once.
 {{- if $secrets.database.value -}}
 {{- $errors = append $errors "global.secrets.database.value and devDatabase.enabled are two databases at once: remove the value, or switch devDatabase off" -}}
 {{- end -}}
-{{- if not $dev.password -}}
-{{- $errors = append $errors "devDatabase.password is empty: set any, the database is thrown away" -}}
+{{- if not $secrets.database.password -}}
+{{- $errors = append $errors "global.secrets.database.password is empty: set any, the database of devDatabase.enabled is thrown away" -}}
 {{- end -}}
 {{- if eq .Values.migrations.mode "none" -}}
 {{- $errors = append $errors "devDatabase.enabled needs its tables: set migrations.mode to helm or argocd" -}}

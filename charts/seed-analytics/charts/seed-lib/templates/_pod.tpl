@@ -19,7 +19,9 @@ seed-lib.podAnnotations (dict "root" $ "values" $v "name" "r-irt-plumber" "secre
 {{- $secrets := .root.Values.global.secrets -}}
 {{- if eq $secrets.source "inline" -}}
 {{- $read := list -}}
-{{- range .secrets }}{{ $read = append $read (index $secrets .).value }}{{ end -}}
+{{- range .secrets -}}
+{{- $read = append $read (coalesce (index $secrets .).value (index $secrets .).password) -}}
+{{- end -}}
 {{- $_ := set $own "checksum/secrets" ($read | toJson | sha256sum) -}}
 {{- end -}}
 {{- toYaml (merge $own .values.podAnnotations) -}}
