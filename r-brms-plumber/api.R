@@ -31,8 +31,9 @@ service(
         engine = optional(choice("marginal", "brms"), "marginal"),
         family = optional(choice("gaussian", "student"), "gaussian"),
         patterns = optional(columns(
-          n_students = integer(min = 1), n = integer(min = 1), sw = number(), sww = number(min = 0), c0 = number(),
-          c1 = number(), q00 = number(min = 0), q01 = number(), q11 = number(min = 0), .min_rows = 1)),
+          n_students = integer(min = 1), n = integer(min = 1), sw = number(), sww = number(min = 0),
+          c0 = number(), c1 = number(), q00 = number(min = 0), q01 = number(), q11 = number(min = 0),
+          .min_rows = 1)),
         sum_yy = optional(number(min = 0)),
         rows = optional(columns(user_id = string(), week = number(), score = number(), .min_rows = 1)),
         n_samples = optional(integer(min = 100, max = 100000), 1000L),
@@ -46,7 +47,8 @@ service(
           rhat = nullable(number()), ess_bulk = nullable(number()), ess_tail = nullable(number())),
         diagnostics = record(
           max_rhat = nullable(number()), min_ess_bulk = nullable(number()), min_ess_tail = nullable(number()),
-          divergent = integer(min = 0), max_treedepth_hits = integer(min = 0), n_draws = integer(), n_chains = integer()),
+          divergent = integer(min = 0), max_treedepth_hits = integer(min = 0), n_draws = integer(),
+          n_chains = integer()),
         draws = do.call(columns, c(parameters, list(nu = optional(number(min = 1))))),
         predictions = optional(predictions))),
     fit_route(

@@ -39,7 +39,7 @@ ensure("growth_marginal", marginal_stamp(service_dir), function() {
   rstan::stan_model(file.path(service_dir, "stan", "growth_marginal.stan"), model_name = "growth_marginal")
 })
 if (with_brms) {
-  for (family in BRMS_FAMILIES) {
+  for (family in brms_families) {
     ensure(paste0("brms_", family), brms_stamp(service_dir), function() compile_brms(family))
   }
 }

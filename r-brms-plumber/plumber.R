@@ -1,5 +1,5 @@
-# Starts the service. It needs the compiled Stan model (compile.R) and refuses to start without one made for this
-# machine's R, rstan, StanHeaders and architecture.
+# Starts the service. It needs the compiled Stan model (compile.R) and refuses to start without one made for
+# this machine's R, rstan, StanHeaders and architecture.
 
 script <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
 dir <- dirname(normalizePath(script))

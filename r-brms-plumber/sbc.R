@@ -1,13 +1,13 @@
-# Simulation-based calibration of the marginal engine and of P (Talts, Betancourt, Simpson, Vehtari, Gelman 2018,
-# "Validating Bayesian inference algorithms with simulation-based calibration", arXiv:1804.06788).
+# Simulation-based calibration of the marginal engine and of P (Talts, Betancourt, Simpson, Vehtari, Gelman
+# 2018, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv:1804.06788).
 #
 #   Rscript r-brms-plumber/sbc.R [FITS [SEED]] > ranks.csv
 #
-# Truth is drawn from the priors, data from the truth, and the truth's rank among the posterior draws must be uniform.
-# Source the file after R/*.R to call sbc() and the simulator.
+# Truth is drawn from the priors, data from the truth, and the truth's rank among the posterior draws must
+# be uniform. Source the file after R/*.R to call sbc() and the simulator.
 
 #' Parameters drawn from the priors of both engines.
-#' @return named vector of GROWTH_PARAMETERS.
+#' @return named vector of growth_parameters.
 draw_prior <- function() {
   # LKJ(2) in two dimensions: (cor + 1) / 2 ~ Beta(2, 2)
   c(b_Intercept = stats::rnorm(1), b_week = stats::rnorm(1), sd_Intercept = abs(stats::rnorm(1)),
@@ -15,7 +15,7 @@ draw_prior <- function() {
 }
 
 #' Scores of students with a random line each.
-#' @param truth named vector of GROWTH_PARAMETERS.
+#' @param truth named vector of growth_parameters.
 #' @param weeks scaled weeks of the full design.
 #' @param keep probability that a student's score of a week exists (every student keeps at least one).
 #' @return list: rows (user_id, week, score), coefficients (n_students x 2).
@@ -26,7 +26,8 @@ simulate_growth <- function(truth, n_students, weeks = seq(-0.5, 0.5, length.out
                         truth[["b_week"]] + truth[["sd_week"]] * second)
   student <- rep(seq_len(n_students), each = length(weeks))
   week <- rep(weeks, n_students)
-  score <- coefficients[student, 1] + coefficients[student, 2] * week + truth[["sigma"]] * stats::rnorm(length(week))
+  noise <- truth[["sigma"]] * stats::rnorm(length(week))
+  score <- coefficients[student, 1] + coefficients[student, 2] * week + noise
   kept <- stats::runif(length(week)) < keep
   kept[match(setdiff(seq_len(n_students), student[kept]), student)] <- TRUE
   list(rows = data.frame(user_id = sprintf("s%05d", student), week = week, score = score)[kept, ],
@@ -38,9 +39,10 @@ simulate_growth <- function(truth, n_students, weeks = seq(-0.5, 0.5, length.out
 #' Every prior draw counts, also those that are hard to sample: leaving some out would bend the ranks.
 #' @param model the compiled marginal model.
 #' @param horizon week of the score that P is about, on the scale of the fit.
-#' @param ranks number of values that a rank can take: the draws are thinned to one less, as good as independent.
-#' @return data frame, a row a fit: the ranks (0 .. ranks - 1) of GROWTH_PARAMETERS; P, the same of a later score of the
-#'   first student in the predictive distribution; max_rhat, min_ess, divergent.
+#' @param ranks number of values that a rank can take: the draws are thinned to one less, as good as
+#'   independent.
+#' @return data frame, a row a fit: the ranks (0 .. ranks - 1) of growth_parameters; P, the same of a later
+#'   score of the first student in the predictive distribution; max_rhat, min_ess, divergent.
 sbc <- function(n_fits, model, seed = 1, n_students = 25, weeks = seq(-0.5, 0.5, length.out = 8), keep = 0.7,
                 horizon = 0.7, ranks = 200) {
   set.seed(seed)
@@ -54,7 +56,8 @@ sbc <- function(n_fits, model, seed = 1, n_students = 25, weeks = seq(-0.5, 0.5,
     first <- student_sums(data$rows[data$rows$user_id == data$rows$user_id[1], ])
     below <- 1 - predict_growth(draws, first, horizon, goal = later)$probability
     thinned <- draws[round(seq(1, nrow(draws), length.out = ranks - 1)), ]
-    data.frame(as.list(colSums(sweep(thinned, 2, truth[names(thinned)], "<"))), P = min(floor(ranks * below), ranks - 1),
+    data.frame(as.list(colSums(sweep(thinned, 2, truth[names(thinned)], "<"))),
+               P = min(floor(ranks * below), ranks - 1),
                max_rhat = fitted$diagnostics$max_rhat,
                min_ess = min(fitted$diagnostics$min_ess_bulk, fitted$diagnostics$min_ess_tail),
                divergent = fitted$diagnostics$divergent)

@@ -1,7 +1,7 @@
 # The model of engine "brms". Compiled fits are tied to this file: after a change, run compile.R --brms again.
 
-#' Same model and priors as stan/growth_marginal.stan. `0 + Intercept` puts the prior on the mean at week 0 of the scaled
-#' weeks; brms would otherwise put it on the mean at the average row.
+#' Same model and priors as stan/growth_marginal.stan. `0 + Intercept` puts the prior on the mean at week 0
+#' of the scaled weeks; brms would otherwise put it on the mean at the average row.
 brms_formula <- function() {
   brms::bf(score ~ 0 + Intercept + week + (week | student))
 }

@@ -1,10 +1,11 @@
-# The routes: which engine, which model, and the shape of the reply. `service_dir` is set where these files are read.
+# The routes: which engine, which model, and the shape of the reply. load_service() sets `service_dir`.
 
-FORMULA <- "score ~ week + (week | student)"
+growth_formula <- "score ~ week + (week | student)"
 
 #' POST /growth/fit.
 #' @param body the request, as api.R declares it.
-#' @return the reply's fields. A fit with failing diagnostics is returned with warnings that say so: the caller decides.
+#' @return the reply's fields. A fit with failing diagnostics is returned with warnings that say so: the
+#'   caller decides.
 growth_fit <- function(body) {
   check_request(body)
   if (body$engine == "marginal") {
@@ -19,7 +20,7 @@ growth_fit <- function(body) {
   list(
     engine = body$engine,
     family = body$family,
-    formula = FORMULA,
+    formula = growth_formula,
     priors = growth_priors(body$family),
     posterior_summary = fitted$summary,
     diagnostics = fitted$diagnostics,
@@ -40,8 +41,8 @@ growth_predict <- function(body) {
 check_request <- function(body) {
   invalid <- seedplumber::abort_invalid
   if (body$engine == "marginal") {
-    if (body$family != "gaussian") invalid("family", "must be gaussian for engine marginal; engine brms has others")
-    if (!is.null(body$predict)) invalid("predict", "is for engine brms; for marginal fits there is /growth/predict")
+    if (body$family != "gaussian") invalid("family", "must be gaussian for engine marginal; brms has others")
+    if (!is.null(body$predict)) invalid("predict", "is for engine brms; marginal fits have /growth/predict")
     if (is.null(body$rows) && (is.null(body$patterns) || is.null(body$sum_yy))) {
       invalid("patterns", "and sum_yy are required for engine marginal, or else rows")
     }

@@ -1,9 +1,9 @@
-# Compiled Stan models: compiled once by compile.R, stored with what they are tied to, checked before they are used.
+# Compiled Stan models: compiled once by compile.R, stored with what they are tied to, checked before use.
 #
-# DIR/growth_marginal.rds, DIR/brms_<family>.rds   the compiled models
-# DIR/growth_marginal.json, ...                    their stamps: versions, architecture and a hash of the source
+# DIR/<name>.rds    a compiled model: growth_marginal, brms_gaussian, brms_student
+# DIR/<name>.json   its stamp: versions, architecture and a hash of the source
 
-BRMS_FAMILIES <- c("gaussian", "student")
+brms_families <- c("gaussian", "student")
 
 #' Directory of the compiled models: STAN_MODEL_DIR, by default .cache/stan of the repository.
 model_dir <- function(service_dir = getwd()) {
@@ -13,8 +13,8 @@ model_dir <- function(service_dir = getwd()) {
 
 model_file <- function(dir, name, ext = "rds") file.path(dir, paste0(name, ".", ext))
 
-#' What a compiled model is tied to. A shared library built by another R, rstan, StanHeaders or architecture may load
-#' and then crash or answer wrongly. Reads DESCRIPTION files only: no Stan is loaded.
+#' What a compiled model is tied to. A shared library built by another R, rstan, StanHeaders or architecture
+#' may load and then crash or answer wrongly. Reads DESCRIPTION files only: no Stan is loaded.
 #' @param source files whose change makes the model stale.
 #' @param packages names of the packages that the compiled code depends on.
 #' @return named list of strings.

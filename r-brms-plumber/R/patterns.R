@@ -1,19 +1,21 @@
 # Sufficient statistics of score ~ week + (week | student).
 #
-# With X_i the n x 2 design of a student (rows 1, week), everything that the likelihood needs of the student is
-# A = X'X = [n sw; sw sww], c = X'y and y'y. Students that share A form a pattern and are summed:
+# With X_i the n x 2 design of a student (rows 1, week), everything that the likelihood needs of the student
+# is A = X'X = [n sw; sw sww], c = X'y and y'y. Students that share A form a pattern and are summed:
 # c0, c1 = sum c;  q00, q01, q11 = sum c c';  sum_yy = sum y'y over all students.
 
-PATTERN_COLUMNS <- c("n_students", "n", "sw", "sww", "c0", "c1", "q00", "q01", "q11")
+pattern_columns <- c("n_students", "n", "sw", "sww", "c0", "c1", "q00", "q01", "q11")
 
-STAN_DATA <- c("G", "n_students", "D", "Q", "centre", "rss", "log_sigma_power", "log_sigma_centre", "students", "n_rows")
+stan_data <- c("G", "n_students", "D", "Q", "centre", "rss", "log_sigma_power", "log_sigma_centre",
+               "students", "n_rows")
 
-# |A| = n sww - sw^2 is the sum of squared distances between the student's weeks. Below this share of n sww it is what
-# rounding leaves of a student with a single week (two neighbouring weeks of a hundred: 5e-5 of it).
-SINGULAR <- 1e-8
+# |A| = n sww - sw^2 is the sum of squared distances between the student's weeks. Below this share of n sww
+# it is what rounding leaves of a student with a single week (two neighbouring weeks of a hundred: 5e-5 of
+# it).
+singular_below <- 1e-8
 
 # Squares left about a mean or a line, as a share of all squares, that rounding may leave.
-ROUNDING <- 1e-9
+rounding_below <- 1e-9
 
 #' Per-student sums of rows.
 #' @param rows data frame: user_id, week, score (scaled by the caller).
@@ -30,40 +32,41 @@ design_key <- function(students) {
 }
 
 #' Rows -> patterns, as the extraction in SQL makes them.
-#' @return list: patterns (data frame of PATTERN_COLUMNS), sum_yy.
+#' @return list: patterns (data frame of pattern_columns), sum_yy.
 growth_patterns <- function(rows) {
   students <- student_sums(rows)
   key <- design_key(students)
   sums <- rowsum(cbind(n_students = 1, c0 = students$sy, c1 = students$swy, q00 = students$sy^2,
                        q01 = students$sy * students$swy, q11 = students$swy^2), key, reorder = FALSE)
   first <- students[!duplicated(key), c("n", "sw", "sww")]
-  patterns <- cbind(first, as.data.frame(sums))[PATTERN_COLUMNS]
+  patterns <- cbind(first, as.data.frame(sums))[pattern_columns]
   rownames(patterns) <- NULL
   list(patterns = patterns, sum_yy = sum(rows$score^2))
 }
 
-#' The same bits for the same students: in one order, and without the last digits, which depend on the order in which a
-#' database adds rows. Sampling is chaotic, so without this a seed would not repeat a fit.
+#' The same bits for the same students: in one order, and without the last digits, which depend on the order
+#' in which a database adds rows. Sampling is chaotic, so without this a seed would not repeat a fit.
 canonical_patterns <- function(patterns) {
-  patterns[PATTERN_COLUMNS] <- lapply(patterns[PATTERN_COLUMNS], canonical)
-  patterns[do.call(order, patterns[PATTERN_COLUMNS]), ]
+  patterns[pattern_columns] <- lapply(patterns[pattern_columns], canonical)
+  patterns[do.call(order, patterns[pattern_columns]), ]
 }
 
 # Ten digits, and no crumbs of sums that cancel: scores and weeks are of the order of one.
 canonical <- function(x) signif(round(x, 12), 10)
 
-#' Data of stan/growth_marginal.stan: the coefficients of the determinant and of the quadratic form (see there).
+#' Data of stan/growth_marginal.stan: the coefficients of the determinant and of the quadratic form (see
+#' there).
 #'
-#' Residuals are taken from the pooled least-squares line first, so that the squares that are multiplied out later are
-#' small. Scores should be centred by the caller for the same reason.
-#' @param patterns data frame of PATTERN_COLUMNS, a row a design.
+#' Residuals are taken from the pooled least-squares line first, so that the squares that are multiplied out
+#' later are small. Scores should be centred by the caller for the same reason.
+#' @param patterns data frame of pattern_columns, a row a design.
 #' @param sum_yy sum of squared scores.
-#' @return list: the data block of the Stan program; and for the checks: residual_df, spread_week, spread_score (sums of
-#'   squares about their means), mean_score.
+#' @return list: the data block of the Stan program; and for the checks: residual_df, spread_week,
+#'   spread_score (sums of squares about their means), mean_score.
 pattern_terms <- function(patterns, sum_yy) {
   with(patterns, {
     det_a <- n * sww - sw^2
-    full <- det_a > SINGULAR * n * sww
+    full <- det_a > singular_below * n * sww
     det_a[!full] <- 0
 
     n_rows <- sum(n_students * n)
@@ -117,11 +120,13 @@ pattern_terms <- function(patterns, sum_yy) {
 
 #' Refuse data that cannot tell the parameters apart.
 #' @param patterns,sum_yy as in pattern_terms().
-#' @return pattern_terms() of the canonical_patterns(). Raises `seedplumber_unfittable` with a sentence otherwise.
+#' @return pattern_terms() of the canonical_patterns(). Raises `seedplumber_unfittable` with a sentence
+#'   otherwise.
 check_patterns <- function(patterns, sum_yy) {
   refuse <- function(...) seedplumber::abort_unfittable(sprintf(...))
-  impossible <- with(patterns, sww * n < sw^2 * (1 - SINGULAR) | q00 * n_students < c0^2 * (1 - SINGULAR) |
-                       q11 * n_students < c1^2 * (1 - SINGULAR))
+  short_of <- function(squares, sum) squares < sum^2 * (1 - singular_below) # Cauchy and Schwarz
+  impossible <- with(patterns, short_of(n * sww, sw) | short_of(n_students * q00, c0) |
+                       short_of(n_students * q11, c1))
   if (any(impossible)) {
     refuse("Pattern %d is no sum over students: a sum of squares is smaller than the squared sum allows.",
            which(impossible)[1])
@@ -131,17 +136,17 @@ check_patterns <- function(patterns, sum_yy) {
     refuse("Growth needs at least two students; there is one.")
   }
   total_week <- sum(patterns$n_students * patterns$sww)
-  if (!is.finite(terms$spread_week) || terms$spread_week <= SINGULAR * total_week) {
+  if (!is.finite(terms$spread_week) || terms$spread_week <= singular_below * total_week) {
     refuse("All scores are of one week, so there is no growth to fit.")
   }
-  if (terms$spread_score <= ROUNDING * sum_yy) {
+  if (terms$spread_score <= rounding_below * sum_yy) {
     refuse("The score is constant, or varies too little beside its mean: there is nothing to fit.")
   }
   if (terms$residual_df < 1) {
     refuse(paste("No student has more scores than a line takes (two, or one week only),",
                  "so noise and differences between students cannot be told apart."))
   }
-  if (terms$rss <= ROUNDING * sum_yy) {
+  if (terms$rss <= rounding_below * sum_yy) {
     refuse("Every student's scores lie exactly on a line, so there is no noise to estimate.")
   }
   terms
@@ -153,7 +158,7 @@ scale_warnings <- function(terms) {
   slope <- abs(terms$centre[2])
   unscaled <- abs(terms$mean_score) > 3 || slope > 3 || spread > 3 || spread < 0.1
   if (!unscaled) return(character())
-  sprintf(paste("The scores (mean %.3g, sd %.3g, %.3g a unit of week) are not on the scale of the N(0, 1) priors:",
-                "send (score - centre) / scale and (week - mean) / span."),
+  sprintf(paste("The scores (mean %.3g, sd %.3g, %.3g a unit of week) are not on the scale of the N(0, 1)",
+                "priors: send (score - centre) / scale and (week - mean) / span."),
           terms$mean_score, spread, terms$centre[2])
 }

@@ -1,19 +1,20 @@
 # Posterior predictive distribution of a student's next score.
 
-STUDENTS_AT_ONCE <- 500L # times the draws: 8 MB a matrix at 2 000 draws
+students_at_once <- 500L # times the draws: 8 MB a matrix at 2 000 draws
 
 #' Predict a new score of each student at given weeks.
 #'
-#' Given the six parameters, a student's coefficients are normal with covariance V = (Sigma^-1 + A / sigma^2)^-1 and mean
-#' beta + V (c - A beta) / sigma^2 (Lindley & Smith, JRSS B 34 (1972) 1-41), so the score at week x is normal too. The
-#' draws of the parameters mix these normals: the mean and sd are the mixture's, exactly, and the probability is the
-#' average of the normal tails. V depends on the design alone and is shared by the students of one.
-#' @param draws data frame of GROWTH_PARAMETERS, a row a draw.
-#' @param students data frame: user_id, n, sw, sww, sy, swy (sums over the student's own rows; n = 0: a student never
-#'   seen).
+#' Given the six parameters, a student's coefficients are normal with covariance
+#' V = (Sigma^-1 + A / sigma^2)^-1 and mean beta + V (c - A beta) / sigma^2 (Lindley & Smith, JRSS B 34
+#' (1972) 1-41), so the score at week x is normal too. The draws of the parameters mix these normals: the
+#' mean and sd are the mixture's, exactly, and the probability is the average of the normal tails. V depends
+#' on the design alone and is shared by the students of one.
+#' @param draws data frame of growth_parameters, a row a draw.
+#' @param students data frame: user_id, n, sw, sww, sy, swy (sums over the student's own rows; n = 0: a
+#'   student never seen).
 #' @param at weeks, goal: a score, both on the scale of the fit.
-#' @return data frame, a row a student and week: user_id, at, mean, sd (of a new score: noise included), probability
-#'   (that it is at least the goal). Raises `seedplumber_unfittable` for sums that no rows have.
+#' @return data frame, a row a student and week: user_id, at, mean, sd (of a new score: noise included),
+#'   probability (that it is at least the goal). Raises `seedplumber_unfittable` for sums that no rows have.
 predict_growth <- function(draws, students, at, goal) {
   check_students(students)
   if (any(draws$sigma <= 0)) seedplumber::abort_unfittable("A draw has sigma 0: noise must be positive.")
@@ -41,7 +42,7 @@ predict_design <- function(draws, group, x, goal) {
   s11 <- draws$sd_week^2
   s01 <- draws$cor * draws$sd_Intercept * draws$sd_week
   det_s <- s00 * s11 * (1 - draws$cor^2)
-  # V = (Sigma + |Sigma| adj(A) / sigma^2) / det: sums of non-negative definite terms, whatever the rank of A or Sigma
+  # V = (Sigma + |Sigma| adj(A) / sigma^2) / det: sums of non-negative terms, whatever the ranks
   det <- 1 + (s00 * n + 2 * s01 * sw + s11 * sww) / s2 + det_s * max(0, n * sww - sw^2) / s2^2
   v00 <- (s00 + det_s * sww / s2) / det
   v01 <- (s01 - det_s * sw / s2) / det
@@ -60,8 +61,10 @@ predict_design <- function(draws, group, x, goal) {
   between <- crossprod(sweep(linear, 2, colMeans(linear))) / nrow(linear)
   terms <- cbind(1, own)
   scaled <- cbind(level - goal, w) / sqrt(variance)
-  blocks <- split(seq_len(nrow(terms)), (seq_len(nrow(terms)) - 1L) %/% STUDENTS_AT_ONCE)
-  tails <- lapply(blocks, function(block) rowMeans(stats::pnorm(tcrossprod(terms[block, , drop = FALSE], scaled))))
+  blocks <- split(seq_len(nrow(terms)), (seq_len(nrow(terms)) - 1L) %/% students_at_once)
+  tails <- lapply(blocks, function(block) {
+    rowMeans(stats::pnorm(tcrossprod(terms[block, , drop = FALSE], scaled)))
+  })
   list(mean = drop(terms %*% colMeans(linear)),
        sd = sqrt(mean(variance) + rowSums((terms %*% between) * terms)),
        probability = unlist(tails, use.names = FALSE))
@@ -70,11 +73,13 @@ predict_design <- function(draws, group, x, goal) {
 check_students <- function(students) {
   twice <- students$user_id[duplicated(students$user_id)]
   if (length(twice) > 0) {
-    seedplumber::abort_unfittable(sprintf("Student %s appears twice: send one row of sums a student.", twice[1]))
+    seedplumber::abort_unfittable(sprintf("Student %s appears twice: send one row a student.", twice[1]))
   }
-  impossible <- with(students, n * sww < sw^2 * (1 - SINGULAR) | (n == 0 & (sw != 0 | sy != 0 | swy != 0)))
+  impossible <- with(students, n * sww < sw^2 * (1 - singular_below) |
+                       (n == 0 & (sw != 0 | sy != 0 | swy != 0)))
   if (any(impossible)) {
-    seedplumber::abort_unfittable(sprintf("The sums of student %s are of no rows: n sww must be at least sw^2.",
-                                          students$user_id[which(impossible)[1]]))
+    seedplumber::abort_unfittable(sprintf(
+      "The sums of student %s are of no rows: n sww must be at least sw^2.",
+      students$user_id[which(impossible)[1]]))
   }
 }

@@ -1,11 +1,11 @@
 # What is said about a posterior: the same for both engines.
 
-GROWTH_PARAMETERS <- c("b_Intercept", "b_week", "sd_Intercept", "sd_week", "cor", "sigma")
+growth_parameters <- c("b_Intercept", "b_week", "sd_Intercept", "sd_week", "cor", "sigma")
 
 #' Means, quantiles and convergence of each parameter.
 #'
-#' Rank-normalised split R-hat and bulk and tail effective sample size: Vehtari, Gelman, Simpson, Carpenter, Buerkner,
-#' "Rank-normalization, folding, and localization", Bayesian Analysis 16 (2021) 667-718.
+#' Rank-normalised split R-hat and bulk and tail effective sample size: Vehtari, Gelman, Simpson, Carpenter,
+#' Buerkner, "Rank-normalization, folding, and localization", Bayesian Analysis 16 (2021) 667-718.
 #' @param draws array, iterations x chains x parameters.
 #' @return data frame: parameter, mean, sd, q5, q50, q95, rhat, ess_bulk, ess_tail.
 posterior_summary <- function(draws) {
@@ -13,7 +13,8 @@ posterior_summary <- function(draws) {
     posterior::as_draws_array(draws), mean = mean, sd = stats::sd,
     ~ stats::setNames(stats::quantile(.x, c(0.05, 0.5, 0.95), names = FALSE), c("q5", "q50", "q95")),
     rhat = posterior::rhat, ess_bulk = posterior::ess_bulk, ess_tail = posterior::ess_tail)
-  columns <- data.frame(parameter = columns$variable, lapply(columns[-1], as.double)) # plain numbers, not for printing
+  # plain numbers, not those of class pillar_num
+  columns <- data.frame(parameter = columns$variable, lapply(columns[-1], as.double))
   rownames(columns) <- NULL
   columns
 }
@@ -21,7 +22,8 @@ posterior_summary <- function(draws) {
 #' Sampler and convergence diagnostics over all parameters.
 #' @param summary posterior_summary().
 #' @param fit stanfit, whose sampler parameters are read.
-#' @return list: max_rhat, min_ess_bulk, min_ess_tail, divergent, max_treedepth_hits (counts of draws), n_draws, n_chains.
+#' @return list: max_rhat, min_ess_bulk, min_ess_tail, divergent, max_treedepth_hits (counts of draws),
+#'   n_draws, n_chains.
 growth_diagnostics <- function(summary, fit, max_treedepth) {
   sampler <- do.call(rbind, rstan::get_sampler_params(fit, inc_warmup = FALSE))
   list(
@@ -38,11 +40,16 @@ growth_diagnostics <- function(summary, fit, max_treedepth) {
 #' Failing diagnostics in words; the caller decides whether to publish.
 diagnostic_warnings <- function(diagnostics) {
   with(diagnostics, c(
-    if (!isTRUE(max_rhat <= 1.01)) sprintf("The chains disagree: max R-hat is %.3f (should be at most 1.01).", max_rhat),
+    if (!isTRUE(max_rhat <= 1.01)) {
+      sprintf("The chains disagree: max R-hat is %.3f (should be at most 1.01).", max_rhat)
+    },
     if (!isTRUE(min(min_ess_bulk, min_ess_tail) >= 400)) {
-      sprintf("Too few effective draws: %.0f in bulk, %.0f in the tails (should be 400).", min_ess_bulk, min_ess_tail)
+      sprintf("Too few effective draws: %.0f in bulk, %.0f in the tails (should be 400).", min_ess_bulk,
+              min_ess_tail)
     },
     if (divergent > 0) sprintf("%d of %d draws diverged: the posterior may be biased.", divergent, n_draws),
-    if (max_treedepth_hits > 0) sprintf("%d of %d draws hit the maximal tree depth.", max_treedepth_hits, n_draws)
+    if (max_treedepth_hits > 0) {
+      sprintf("%d of %d draws hit the maximal tree depth.", max_treedepth_hits, n_draws)
+    }
   ))
 }

@@ -1,25 +1,26 @@
-// Linear growth with a random intercept and slope a student, both integrated out exactly:
+// Linear growth with a random intercept and slope a student (Laird & Ware, Biometrics 38 (1982) 963-974), both
+// integrated out exactly:
 //
 //   y_i ~ N(X_i beta, sigma^2 I + X_i Sigma X_i'),  row of X_i = (1, week),  Sigma from (sd, cor)
 //
-// The likelihood needs a student only through A = X'X = [n sw; sw sww], c = X'y and y'y. Students that share A are one
-// pattern, summed beforehand (R/patterns.R), so a gradient costs two products of a G-row matrix and a vector, whatever
-// the number of students.
+// The likelihood needs a student only through A = X'X = [n sw; sw sww], c = X'y and y'y. Students that share A
+// are one pattern, summed beforehand (R/patterns.R), so a gradient costs two products of a G-row matrix and a
+// vector, whatever the number of students.
 //
-// With |.| the determinant, b_i the student's least-squares coefficients and delta = beta - centre, the two identities
-// behind it (Woodbury and the matrix determinant lemma, e.g. Petersen & Pedersen, The Matrix Cookbook, 2012, eqs 24, 156):
+// With |.| the determinant, b_i the student's least-squares coefficients, rss the squares about their line and
+// d = b_i - beta, Woodbury's identity and the matrix determinant lemma come to
 //
 //   |sigma^2 I + X Sigma X'| = sigma^(2 (n - 2)) det,   det = sigma^4 + sigma^2 tr(A Sigma) + |A| |Sigma|
-//   r' (sigma^2 I + X Sigma X')^-1 r = rss / sigma^2 + (sigma^2 d'A d + |A| d' adj(Sigma) d) / det,   d = b_i - beta
+//   r' (sigma^2 I + X Sigma X')^-1 r = rss / sigma^2 + (sigma^2 d'A d + |A| d' adj(Sigma) d) / det
 //
-// Only non-negative terms are added: nothing cancels, even where sigma is small beside the sds. A student of one week has
-// |A| = 0 and both lines stay true, b_i being any solution of A b = c.
+// Only non-negative terms are added: nothing cancels, even where sigma is small beside the sds. A student of
+// one week has |A| = 0 and both lines stay true, b_i being any solution of A b = c.
 data {
   int<lower=1> G;                // patterns
   vector<lower=1>[G] n_students; // students in the pattern
   matrix[G, 5] D;                // det is linear in 5 products of the parameters ...
-  matrix[G, 12] Q;               // ... and the numerator of the quadratic form, summed over the students, in 12
-  vector[2] centre;              // pooled least-squares beta: small deltas keep the expansion of the squares exact
+  matrix[G, 12] Q;               // ... and the quadratic form's numerator, summed over the students, in 12
+  vector[2] centre;              // pooled least-squares beta: near it, multiplied-out squares stay exact
   real<lower=0> rss;             // squares about each student's own line, all students
   real log_sigma_power;          // rows - 2 * students
   real log_sigma_centre;         // log of the residual sd about the students' own lines
@@ -27,15 +28,15 @@ data {
   real<lower=0> n_rows;
 }
 transformed data {
-  // Stan shrinks its metric towards unit scale, so a posterior of many students, a few thousandths wide, needs its own.
+  // Stan shrinks its metric towards unit scale: a posterior of many students, thousandths wide, needs its own.
   real unit = inv_sqrt(students);
   real unit_sigma = inv_sqrt(n_rows);
 }
 parameters {
   real<offset=centre[1], multiplier=unit> b_Intercept;
   real<offset=centre[2], multiplier=unit> b_week;
-  // Half-normal sds as folded normals: the density is the same at (-u_Intercept, u_week, -z) and so on, and smooth at 0,
-  // where log(sd) would run away to minus infinity and mix badly whenever a spread may be nil.
+  // Half-normal sds as folded normals: the density is the same at (-u_Intercept, u_week, -z) and so on, and
+  // smooth at 0, where log(sd) would run away to minus infinity and mix badly whenever a spread may be nil.
   real<multiplier=unit> u_Intercept;
   real<multiplier=unit> u_week;
   real<multiplier=unit> z; // atanh of the correlation, up to sign

@@ -3,14 +3,15 @@
 sys.source(file.path(service_dir, "sbc.R"), environment())
 
 # Compiles what is not there yet; otherwise returns at once.
-system2(file.path(R.home("bin"), "Rscript"), c(shQuote(file.path(service_dir, "compile.R")), "--brms"), stderr = FALSE)
+rscript <- file.path(R.home("bin"), "Rscript")
+system2(rscript, c(shQuote(file.path(service_dir, "compile.R")), "--brms"), stderr = FALSE)
 marginal_model <- load_model("growth_marginal", service_dir)
 
-TRUTH <- c(b_Intercept = 0.2, b_week = 0.5, sd_Intercept = 0.8, sd_week = 0.5, cor = -0.3, sigma = 0.6)
+typical <- c(b_Intercept = 0.2, b_week = 0.5, sd_Intercept = 0.8, sd_week = 0.5, cor = -0.3, sigma = 0.6)
 
 simulated_rows <- function(seed, ...) {
   set.seed(seed)
-  simulate_growth(TRUTH, ...)$rows
+  simulate_growth(typical, ...)$rows
 }
 
 fit_rows <- function(rows, ...) {
@@ -18,7 +19,15 @@ fit_rows <- function(rows, ...) {
   fit_marginal(statistics$patterns, statistics$sum_yy, marginal_model, ...)
 }
 
-mean_of <- function(fitted, column = "mean") stats::setNames(fitted$summary[[column]], fitted$summary$parameter)
+mean_of <- function(fitted, column = "mean") {
+  stats::setNames(fitted$summary[[column]], fitted$summary$parameter)
+}
+
+# A fit without draws, for its log density.
+unsampled <- function(terms) {
+  data <- terms[stan_data]
+  suppressWarnings(rstan::sampling(marginal_model, data = data, chains = 1, iter = 2, refresh = 0))
+}
 
 # 18 subjects, 10 days: Belenky et al., J Sleep Res 12 (2003) 1-12; as shipped with lme4.
 sleepstudy <- function() {

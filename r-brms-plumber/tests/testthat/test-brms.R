@@ -2,7 +2,7 @@ compiled <- function(family) load_brms(family, service_dir)
 
 # Noisy enough that brms' own sampling of coefficients mixes well.
 set.seed(51)
-rows <- simulate_growth(replace(TRUTH, "sigma", 0.8), 40, weeks = seq(-0.5, 0.5, length.out = 6))$rows
+rows <- simulate_growth(replace(typical, "sigma", 0.8), 40, weeks = seq(-0.5, 0.5, length.out = 6))$rows
 gaussian <- fit_brms(rows, compiled("gaussian"), "gaussian", n_samples = 3000, seed = 2)
 marginal <- fit_rows(rows, n_samples = 3000, seed = 1)
 
@@ -20,7 +20,8 @@ test_that("the same students are predicted by both engines", {
 })
 
 test_that("a student's exact conditional prediction is that of the sampled coefficients", {
-  sampled <- brms::posterior_epred(gaussian$fit, newdata = data.frame(week = 0.7, student = sort(unique(rows$user_id))))
+  students <- data.frame(week = 0.7, student = sort(unique(rows$user_id)))
+  sampled <- brms::posterior_epred(gaussian$fit, newdata = students)
   exact <- predict_brms(gaussian, rows, "gaussian", 0.7, 0.9)
   sigma <- draws_frame(gaussian$draws)$sigma
   expect_gt(stats::cor(colMeans(sampled), exact$mean), 0.999)
@@ -29,7 +30,7 @@ test_that("a student's exact conditional prediction is that of the sampled coeff
 })
 
 test_that("a brms fit is repeated by its seed", {
-  fit <- function(seed) fit_brms(rows, compiled("gaussian"), "gaussian", n_samples = 200, n_chains = 1, seed = seed)$draws
+  fit <- function(seed) fit_brms(rows, compiled("gaussian"), "gaussian", 200, n_chains = 1, seed = seed)$draws
   expect_identical(fit(3), fit(3))
   expect_false(identical(fit(3), fit(4)))
 })
@@ -51,6 +52,7 @@ test_that("family student is not moved by outliers that move the gaussian", {
   expect_equal(nrow(predicted), 40)
   expect_true(all(is.na(predicted$sd))) # nu <= 2 in some draws
   set.seed(1)
-  simulated <- brms::posterior_predict(student$fit, newdata = data.frame(week = 0.7, student = predicted$user_id))
+  students <- data.frame(week = 0.7, student = predicted$user_id)
+  simulated <- brms::posterior_predict(student$fit, newdata = students)
   expect_equal(predicted$probability, colMeans(simulated >= 0.9), tolerance = 0.05)
 })

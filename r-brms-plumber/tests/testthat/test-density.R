@@ -1,8 +1,11 @@
 # The log density of the Stan program, less the Jacobians of its own parameters.
 stan_density <- function(rows) {
   statistics <- growth_patterns(rows)
-  terms <- check_patterns(statistics$patterns, statistics$sum_yy)
-  fit <- suppressWarnings(rstan::sampling(marginal_model, data = terms[STAN_DATA], chains = 1, iter = 2, refresh = 0))
+  density_of(pattern_terms(statistics$patterns, statistics$sum_yy))
+}
+
+density_of <- function(terms) {
+  fit <- unsampled(terms)
   function(theta, flip = c(1, 1)) {
     own <- list(b_Intercept = theta[["b_Intercept"]], b_week = theta[["b_week"]],
                 u_Intercept = flip[1] * theta[["sd_Intercept"]], u_week = flip[2] * theta[["sd_week"]],
@@ -23,7 +26,7 @@ expect_same_density <- function(rows, thetas, tolerance = 1e-9) {
 
 some_thetas <- function() {
   set.seed(5)
-  c(lapply(1:5, function(i) draw_prior()), list(TRUTH, replace(TRUTH, "cor", -0.99)))
+  c(lapply(1:5, function(i) draw_prior()), list(typical, replace(typical, "cor", -0.99)))
 }
 
 test_that("the density is the multivariate normal's for complete designs", {
@@ -44,14 +47,14 @@ test_that("the density is the multivariate normal's where a student has two scor
 
 test_that("the density does not lose digits where noise is small beside the spread", {
   set.seed(4)
-  quiet <- replace(TRUTH, "sigma", 1e-3)
+  quiet <- replace(typical, "sigma", 1e-3)
   rows <- simulate_growth(quiet, 20, weeks = seq(-0.5, 0.5, length.out = 6))$rows
   expect_same_density(rows, list(quiet, replace(quiet, "b_week", 0.6), replace(quiet, "sd_week", 0.4)), 1e-7)
 })
 
 test_that("the density is the same at the mirrored sds", {
   density <- stan_density(simulated_rows(6, 20))
-  for (flip in list(c(-1, 1), c(1, -1), c(-1, -1))) expect_equal(density(TRUTH, flip), density(TRUTH))
+  for (flip in list(c(-1, 1), c(1, -1), c(-1, -1))) expect_equal(density(typical, flip), density(typical))
 })
 
 test_that("the density of 50 000 students keeps the digits that the sampler needs", {
@@ -61,16 +64,9 @@ test_that("the density of 50 000 students keeps the digits that the sampler need
   many <- statistics$patterns
   sums <- c("n_students", "c0", "c1", "q00", "q01", "q11")
   many[sums] <- many[sums] * 2500
-  terms <- pattern_terms(many, statistics$sum_yy * 2500)
-  fit <- suppressWarnings(rstan::sampling(marginal_model, data = terms[STAN_DATA], chains = 1, iter = 2, refresh = 0))
-  density <- function(theta) {
-    rstan::log_prob(fit, rstan::unconstrain_pars(fit, list(
-      b_Intercept = theta[["b_Intercept"]], b_week = theta[["b_week"]], u_Intercept = theta[["sd_Intercept"]],
-      u_week = theta[["sd_week"]], z = atanh(theta[["cor"]]), log_sigma = log(theta[["sigma"]]))),
-      adjust_transform = FALSE)
-  }
-  near <- replace(TRUTH, "b_week", 0.501)
+  density <- density_of(pattern_terms(many, statistics$sum_yy * 2500))
+  near <- replace(typical, "b_week", 0.501)
   likelihood <- function(theta) log_posterior(theta, rows) - log_posterior(theta, rows[0, ])
-  expect_equal(density(near) - density(TRUTH), 2500 * (likelihood(near) - likelihood(TRUTH)) +
-                 log_posterior(near, rows[0, ]) - log_posterior(TRUTH, rows[0, ]), tolerance = 1e-5)
+  expect_equal(density(near) - density(typical), 2500 * (likelihood(near) - likelihood(typical)) +
+                 log_posterior(near, rows[0, ]) - log_posterior(typical, rows[0, ]), tolerance = 1e-5)
 })

@@ -20,11 +20,11 @@ test_that("a fit from rows and one from their patterns are the same", {
 test_that("a reply names its model, priors and parameters", {
   reply <- answer("/growth/fit", rows = rows, n_samples = 400, n_chains = 2)
   expect_equal(reply$formula, "score ~ week + (week | student)")
-  expect_equal(reply$posterior_summary$parameter, GROWTH_PARAMETERS)
-  expect_equal(reply$priors$parameter, GROWTH_PARAMETERS)
+  expect_equal(reply$posterior_summary$parameter, growth_parameters)
+  expect_equal(reply$priors$parameter, growth_parameters)
   expect_equal(reply$priors$prior[5], "lkj(2)")
-  expect_equal(names(reply$draws), GROWTH_PARAMETERS)
-  expect_equal(lengths(reply$draws), stats::setNames(rep(400, 6), GROWTH_PARAMETERS))
+  expect_equal(names(reply$draws), growth_parameters)
+  expect_equal(lengths(reply$draws), stats::setNames(rep(400, 6), growth_parameters))
   expect_equal(reply$diagnostics[c("n_draws", "n_chains")], list(n_draws = 400, n_chains = 2))
   expect_equal(reply$posterior_summary$mean, unname(vapply(reply$draws, mean, 0)), tolerance = 1e-12)
 })
@@ -74,7 +74,8 @@ test_that("data that cannot be fitted are refused in words by both engines", {
 
 test_that("draws of a fit are taken by /growth/predict as they are", {
   fit <- answer("/growth/fit", rows = rows, n_samples = 200)
-  reply <- answer("/growth/predict", draws = fit$draws, students = student_sums(rows), at = I(c(0.7, 1)), goal = 1)
+  students <- student_sums(rows)
+  reply <- answer("/growth/predict", draws = fit$draws, students = students, at = c(0.7, 1), goal = 1)
   expect_equal(reply$status, 200)
   expect_equal(reply$predictions$user_id, rep(sort(unique(rows$user_id)), 2))
   expect_true(all(reply$predictions$probability > 0 & reply$predictions$probability < 1))

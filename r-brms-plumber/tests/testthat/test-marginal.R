@@ -1,7 +1,8 @@
 test_that("sleepstudy agrees with REML and with brms", {
   data <- sleepstudy()
   scale <- 200 # the priors are flat over what the data allow
-  rows <- data.frame(user_id = as.character(data$Subject), week = data$Days / 9, score = (data$Reaction - 300) / scale)
+  rows <- data.frame(user_id = as.character(data$Subject), week = data$Days / 9,
+                     score = (data$Reaction - 300) / scale)
   fitted <- fit_rows(rows, n_samples = 4000, seed = 1)
   draws <- draws_frame(fitted$draws)
   intercept <- 300 + scale * draws$b_Intercept
@@ -23,13 +24,14 @@ test_that("many students with missing weeks agree with nlme's REML", {
   variances <- nlme::VarCorr(reml)
   fitted <- fit_rows(rows, seed = 1)
   sd <- mean_of(fitted, "sd")
-  expected <- c(nlme::fixef(reml), as.numeric(variances[1:2, "StdDev"]), as.numeric(variances[2, "Corr"]), reml$sigma)
+  expected <- c(nlme::fixef(reml), as.numeric(variances[1:2, "StdDev"]), as.numeric(variances[2, "Corr"]),
+                reml$sigma)
   expect_lt(max(abs(mean_of(fitted) - expected) / sd), 0.15) # the priors weigh little against 2 000 students
 })
 
 test_that("known parameters are recovered, and every gate is met, with 500 students of 12 weeks", {
   fitted <- fit_rows(simulated_rows(12, 500, keep = 0.8), seed = 1)
-  expect_lt(max(abs(mean_of(fitted) - TRUTH[GROWTH_PARAMETERS]) / mean_of(fitted, "sd")), 3)
+  expect_lt(max(abs(mean_of(fitted) - typical[growth_parameters]) / mean_of(fitted, "sd")), 3)
   expect_lte(fitted$diagnostics$max_rhat, 1.01)
   expect_gte(min(fitted$diagnostics$min_ess_bulk, fitted$diagnostics$min_ess_tail), 400)
   expect_equal(fitted$diagnostics$divergent, 0)
@@ -50,7 +52,7 @@ test_that("the order of rows and of patterns does not change a bit of a fit", {
 
 test_that("a spread of nil is sampled well", {
   set.seed(14)
-  rows <- simulate_growth(replace(TRUTH, c("sd_Intercept", "sd_week"), 0), 200)$rows
+  rows <- simulate_growth(replace(typical, c("sd_Intercept", "sd_week"), 0), 200)$rows
   fitted <- fit_rows(rows, seed = 1)
   expect_lt(mean_of(fitted, "q95")[["sd_week"]], 0.3) # a student's own slope has a standard error of 0.5
   expect_lte(fitted$diagnostics$max_rhat, 1.01)

@@ -33,14 +33,15 @@ test_that("a model that was never compiled is missed, with what to run", {
 
 test_that("engine brms without its models is refused with what to run", {
   nowhere <- withr::local_tempdir()
-  expect_error(load_brms("student", service_dir, nowhere), "compile.R --brms", class = "seedplumber_unfittable")
+  expect_error(load_brms("student", service_dir, nowhere), "compile.R --brms",
+               class = "seedplumber_unfittable")
 })
 
 test_that("compile.R leaves what is up to date alone", {
   file <- model_file(model_dir(service_dir), "growth_marginal")
   before <- file.mtime(file)
   script <- shQuote(file.path(service_dir, "compile.R"))
-  said <- system2(file.path(R.home("bin"), "Rscript"), script, stderr = TRUE)
+  said <- system2(rscript, script, stderr = TRUE)
   expect_match(said, "growth_marginal is up to date", all = FALSE)
   expect_equal(file.mtime(file), before)
 })
@@ -48,7 +49,7 @@ test_that("compile.R leaves what is up to date alone", {
 test_that("the service refuses to start without its model, with exit code 78", {
   withr::local_envvar(STAN_MODEL_DIR = withr::local_tempdir(), ALLOW_ANONYMOUS = "true", PORT = "0")
   said <- suppressWarnings(
-    system2(file.path(R.home("bin"), "Rscript"), shQuote(file.path(service_dir, "plumber.R")), stderr = TRUE))
+    system2(rscript, shQuote(file.path(service_dir, "plumber.R")), stderr = TRUE))
   expect_equal(attr(said, "status"), 78L)
   expect_match(said, "There is no compiled model", all = FALSE)
 })
@@ -70,11 +71,12 @@ test_that("both engines fit where there is no compiler", {
   program <- '
     service <- seedplumber::load_service(commandArgs(TRUE)[1])
     for (engine in c("marginal", "brms")) {
-      body <- sprintf(\'{"engine": "%s", "n_samples": 200, "n_chains": 1, "rows": {"user_id": ["a","a","a","b","b","b"],
-                      "week": [0,1,2,0,1,2], "score": [0.1,0.4,0.3,0.5,0.2,0.9]}}\', engine)
+      body <- sprintf(\'{"engine": "%s", "n_samples": 200, "n_chains": 1, "rows": {
+        "user_id": ["a","a","a","b","b","b"], "week": [0,1,2,0,1,2],
+        "score": [0.1,0.4,0.3,0.5,0.2,0.9]}}\', engine)
       cat(engine, seedplumber::answer(service, "/growth/fit", body)$status, "\\n")
     }'
   file <- withr::local_tempfile(lines = program)
-  said <- system2(file.path(R.home("bin"), "Rscript"), c(file, shQuote(service_dir)), stdout = TRUE, stderr = FALSE)
+  said <- system2(rscript, c(file, shQuote(service_dir)), stdout = TRUE, stderr = FALSE)
   expect_equal(trimws(said), c("marginal 200", "brms 200"))
 })

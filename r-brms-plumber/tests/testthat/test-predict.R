@@ -1,6 +1,7 @@
 some_draws <- function(n = 300) {
   set.seed(21)
-  as.data.frame(t(replicate(n, replace(TRUTH * stats::runif(6, 0.8, 1.2), "cor", stats::runif(1, -0.9, 0.9)))))
+  one <- function() replace(typical * stats::runif(6, 0.8, 1.2), "cor", stats::runif(1, -0.9, 0.9))
+  as.data.frame(t(replicate(n, one())))
 }
 
 # By the definition: the score at x and the student's own scores are jointly normal given the parameters.
@@ -37,7 +38,8 @@ test_that("predictions are the conditional normal's, averaged over the draws", {
 })
 
 test_that("students of one week, and of several scores in one week, are predicted", {
-  expect_predicted_slowly(data.frame(user_id = c("a", "b", "b"), week = c(0.1, 0.3, 0.3), score = c(1, -0.2, 0.8)))
+  rows <- data.frame(user_id = c("a", "b", "b"), week = c(0.1, 0.3, 0.3), score = c(1, -0.2, 0.8))
+  expect_predicted_slowly(rows)
 })
 
 test_that("draws without spread, or with perfect correlation, are predicted", {
@@ -65,7 +67,8 @@ test_that("predictions agree with brute-force draws of coefficients and noise", 
     theta <- draws[m, ]
     cov <- theta$cor * theta$sd_Intercept * theta$sd_week
     design <- cbind(1, student$week)
-    precision <- solve(matrix(c(theta$sd_Intercept^2, cov, cov, theta$sd_week^2), 2)) + crossprod(design) / theta$sigma^2
+    spread <- matrix(c(theta$sd_Intercept^2, cov, cov, theta$sd_week^2), 2)
+    precision <- solve(spread) + crossprod(design) / theta$sigma^2
     beta <- c(theta$b_Intercept, theta$b_week)
     mean <- beta + solve(precision, crossprod(design, student$score - design %*% beta) / theta$sigma^2)
     coefficients <- drop(mean) + backsolve(chol(precision), matrix(stats::rnorm(2 * 100), 2))
@@ -77,7 +80,7 @@ test_that("predictions agree with brute-force draws of coefficients and noise", 
 })
 
 test_that("a design of more students than fit in a block is predicted as one by one", {
-  rows <- simulated_rows(26, STUDENTS_AT_ONCE + 3, weeks = c(-0.5, 0, 0.5))
+  rows <- simulated_rows(26, students_at_once + 3, weeks = c(-0.5, 0, 0.5))
   draws <- some_draws(50)
   students <- student_sums(rows)
   together <- predict_growth(draws, students, 0.7, 0.9)
@@ -93,15 +96,17 @@ test_that("half of new scores exceed a goal at the predicted mean, and P falls w
   at_mean <- predict_growth(draws, students[1, ], 0.7, 0)$mean
   expect_equal(predict_growth(draws, students[1, ], 0.7, at_mean)$probability, 0.5, tolerance = 0.02)
   goals <- c(-5, 0, 0.5, 5)
-  probabilities <- vapply(goals, function(goal) predict_growth(draws, students[1, ], 0.7, goal)$probability, 0)
+  reached <- function(goal) predict_growth(draws, students[1, ], 0.7, goal)$probability
+  probabilities <- vapply(goals, reached, 0)
   expect_false(is.unsorted(rev(probabilities), strictly = TRUE))
 })
 
 test_that("50 000 students are predicted in flat memory", {
-  rows <- data.frame(user_id = sprintf("s%05d", 1:50000), n = 2, sw = 1, sww = 1, sy = stats::rnorm(50000), swy = 0.1)
+  students <- data.frame(user_id = sprintf("s%05d", 1:50000), n = 2, sw = 1, sww = 1,
+                         sy = stats::rnorm(50000), swy = 0.1)
   gc(reset = TRUE)
   before <- sum(gc()[, 2])
-  found <- predict_growth(some_draws(500), rows, 0.7, 0.9)
+  found <- predict_growth(some_draws(500), students, 0.7, 0.9)
   peak <- sum(gc()[, 6]) - before
   expect_equal(nrow(found), 50000)
   expect_lt(peak, 100) # MB; all students by all draws would be 200 for one matrix

@@ -1,7 +1,7 @@
 # A short calibration; the suite of 500 fits is in tests/models/test_growth.py.
 test_that("ranks of the truth are uniform for every parameter and for P in 50 fits", {
   found <- sbc(50, marginal_model, seed = 31)
-  for (name in c(GROWTH_PARAMETERS, "P")) {
+  for (name in c(growth_parameters, "P")) {
     counts <- table(cut(found[[name]], seq(0, 200, 40), right = FALSE))
     # seven tests: 0.001 keeps chance alarms below one in a hundred seeds
     expect_gt(suppressWarnings(stats::chisq.test(counts)$p.value), 0.001)
