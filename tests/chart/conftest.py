@@ -13,7 +13,6 @@ import pytest
 from chart.harness import code, helm, schemas
 from chart.harness.objects import Obj, Pod, pod_of
 from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
-from hypothesis import HealthCheck, settings
 
 DEFAULT_CRDS = helm.REPOSITORY.parent / "shared" / "crds"
 DEFAULT_EXAMPLES = 200
@@ -26,10 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--examples", type=int, default=DEFAULT_EXAMPLES, help="values drawn by the property tests (%(default)s)"
     )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    settings.register_profile("chart", deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
 @dataclass(frozen=True)

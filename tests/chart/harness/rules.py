@@ -394,7 +394,7 @@ def writes_out_what_operators_would_default(obj: Obj, _: Release) -> Iterator[st
         for field in ("conversionStrategy", "decodingStrategy", "metadataPolicy"):
             if field not in entry["remoteRef"]:
                 yield f"data[{entry['secretKey']}].remoteRef.{field} is not written out"
-        if "/" in entry["remoteRef"]["key"]:
+        if "/" in str(entry["remoteRef"]["key"]):
             yield f"the key {entry['remoteRef']['key']} holds a slash, which Google's secret ids cannot"
 
 

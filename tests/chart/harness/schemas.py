@@ -15,6 +15,19 @@ from referencing import Registry, Resource
 _LISTS = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
     "array", lambda _, instance: isinstance(instance, (list, tuple))
 )
+_WHOLE = jsonschema.FormatChecker(formats=())
+
+
+@_WHOLE.checks("int32")
+def _is_int32(value: object) -> bool:
+    return not isinstance(value, int) or -(2**31) <= value < 2**31
+
+
+@_WHOLE.checks("int64")
+def _is_int64(value: object) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
 _Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_LISTS)
 
 BUILT_IN = (".k8s.io",)
@@ -57,7 +70,9 @@ def _built_in(kind: str, api_version: str, kubernetes: str) -> Any:
         schema = published.schema_contents(f"kubernetes-json-schema/{folder}/{file}.json", kubernetes)
     except FileNotFoundError:
         raise LookupError(f"Kubernetes {kubernetes} knows no {api_version} {kind}") from None
-    return _Validator(schema, registry=Resource.from_contents(schema) @ _definitions(folder, kubernetes))
+    return _Validator(
+        schema, format_checker=_WHOLE, registry=Resource.from_contents(schema) @ _definitions(folder, kubernetes)
+    )
 
 
 @cache

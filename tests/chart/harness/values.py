@@ -1,0 +1,173 @@
+"""Values drawn from values.schema.json: ones that it accepts, and ones that it must refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import jsonschema
+from chart.harness.render import CHART
+from hypothesis import strategies as st
+
+Schema = Mapping[str, Any]
+Path = tuple[str, ...]
+
+NOT_FOR_KUBERNETES = 2**53
+"""Whole numbers beyond this are no longer exact in JSON."""
+
+
+@cache
+def umbrella() -> Schema:
+    """Return the umbrella chart's schema."""
+    return json.loads((CHART / "values.schema.json").read_text())
+
+
+def resolved(schema: Schema) -> Schema:
+    """Return a schema with its reference followed, if it is one."""
+    while "$ref" in schema:
+        found: Any = umbrella()
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        schema = {**found, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return schema
+
+
+@cache
+def keys() -> dict[Path, Schema]:
+    """Return every key that a user may set to a value: its path -> its schema. Blocks are not among them."""
+    return dict(_keys(umbrella(), ()))
+
+
+@cache
+def blocks() -> dict[Path, Schema]:
+    """Return every mapping with named keys: its path -> its schema."""
+    return dict(_blocks(umbrella(), ()))
+
+
+def _is_block(schema: Schema) -> bool:
+    return "properties" in schema and schema.get("additionalProperties") is False
+
+
+def _children(schema: Schema, path: Path) -> Iterator[tuple[Path, Schema, Schema]]:
+    for name, child in schema["properties"].items():
+        # Helm copies `global` into every subchart; it is set once, at the top.
+        if not child.get("deprecated") and not (path and name == "global"):
+            yield (*path, name), child, resolved(child)
+
+
+def _keys(schema: Schema, path: Path) -> Iterator[tuple[Path, Schema]]:
+    for here, child, followed in _children(schema, path):
+        if _is_block(followed) and "$ref" not in child:
+            yield from _keys(followed, here)
+        else:
+            yield here, followed
+
+
+def _blocks(schema: Schema, path: Path) -> Iterator[tuple[Path, Schema]]:
+    yield path, schema
+    for here, _, followed in _children(schema, path):
+        if _is_block(followed):
+            yield from _blocks(followed, here)
+
+
+def is_valid(value: Any, schema: Schema) -> bool:
+    """Say whether a schema accepts a value."""
+    whole = {**schema, "definitions": umbrella()["definitions"]}
+    return jsonschema.Draft7Validator(whole).is_valid(value)
+
+
+# --- What the schema accepts ------------------------------------------------------------------------------------------
+
+TEXT = st.text(alphabet=[*string.ascii_letters, *string.digits, *" -_./:'\"{}$#,*&!|>%@\\é世"], max_size=24)
+
+
+def accepted(schema: Schema) -> st.SearchStrategy[Any]:
+    """Return a strategy for what a schema accepts.
+
+    Covers the keywords that the chart's schemas use; hypothesis-jsonschema does not run with this hypothesis.
+    """
+    schema = resolved(schema)
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            rest = {key: value for key, value in schema.items() if key != choice}
+            options = [accepted({**rest, **resolved(option)}) for option in schema[choice]]
+            return st.one_of(options).filter(lambda value: is_valid(value, schema))
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if "const" in schema:
+        return st.just(schema["const"])
+    kinds = schema.get("type", "object")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    return st.one_of([BY_TYPE[kind](schema) for kind in kinds]).filter(lambda value: is_valid(value, schema))
+
+
+def _integer(schema: Schema) -> st.SearchStrategy[int]:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -NOT_FOR_KUBERNETES - 1) + 1)
+    return st.integers(low, schema.get("maximum", NOT_FOR_KUBERNETES))
+
+
+def _number(schema: Schema) -> st.SearchStrategy[float]:
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum", -1e6)), schema.get("maximum", 1e6)
+    return st.floats(low, high, allow_nan=False, allow_subnormal=False, width=32) | st.integers(int(low) + 1, int(high))
+
+
+def _string(schema: Schema) -> st.SearchStrategy[str]:
+    if "pattern" not in schema:
+        return TEXT.filter(lambda text: schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", 1000))
+    pattern = re.compile(schema["pattern"].removeprefix("^").removesuffix("$"), re.ASCII)
+    return st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii", exclude_categories=["C"]))
+
+
+def _array(schema: Schema) -> st.SearchStrategy[list[Any]]:
+    return st.lists(accepted(schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
+
+
+def _object(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
+    fields = schema.get("properties", {})
+    needed = {name: accepted(fields[name]) for name in schema.get("required", ()) if name in fields}
+    optional = {name: accepted(child) for name, child in fields.items() if name not in needed}
+    named = st.fixed_dictionaries(needed, optional=optional)
+    others = schema.get("additionalProperties", False)
+    if not isinstance(others, Mapping):
+        return named
+    names = _string(schema.get("propertyNames", {"pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"}))
+    more = st.dictionaries(names, accepted(others), max_size=3)
+    return st.builds(lambda first, second: {**second, **first}, named, more)
+
+
+BY_TYPE = {
+    "boolean": lambda _: st.booleans(),
+    "integer": _integer,
+    "number": _number,
+    "string": _string,
+    "array": _array,
+    "object": _object,
+    "null": lambda _: st.none(),
+}
+
+
+@st.composite
+def changes(draw: st.DrawFn, most: int = 6) -> list[tuple[Path, Any]]:
+    """Draw a few keys with values that the schema accepts."""
+    paths = draw(st.lists(st.sampled_from(sorted(keys())), min_size=1, max_size=most, unique=True))
+    return [(path, draw(accepted(keys()[path]))) for path in paths]
+
+
+# --- What the schema must refuse --------------------------------------------------------------------------------------
+
+WRONG = (True, -1, 0, 10**9, 1.5, "", "§ none §", "x" * 300, "a/b", [], ["§"], [[]], {}, {"§": {}}, {"unknownKey": 1})
+
+
+@st.composite
+def mistakes(draw: st.DrawFn) -> tuple[Path, Any]:
+    """Draw a key and a value that the schema does not accept there, or a key that it does not know."""
+    if draw(st.booleans()):
+        block = draw(st.sampled_from(sorted(blocks())))
+        return (*block, "unknownKey"), draw(st.sampled_from((1, "x", {}, [], False)))
+    path = draw(st.sampled_from(sorted(path for path, schema in keys().items() if schema)))
+    wrong = [value for value in WRONG if not is_valid(value, keys()[path])]
+    return path, draw(st.sampled_from(wrong))

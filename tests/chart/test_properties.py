@@ -1,0 +1,159 @@
+"""Whatever the schema accepts renders valid objects, or is refused in a sentence; whatever it rejects is refused with
+the path of the key.
+
+`--examples 2000` draws so many for each property; the default is a sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart.conftest import DEFAULT_CRDS, SOURCE
+from chart.harness import rules, schemas, values
+from chart.harness.objects import Obj
+from chart.harness.render import NEWEST, OLDEST, Refused, Release, Renderer, at, merged
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+BASES: dict[str, tuple[str, ...]] = {
+    "values": (),
+    "values-dev": ("values-dev.yaml",),
+    "values-prod": ("values-prod.yaml",),
+}
+
+USERS_OWN = {
+    "mounts_its_volumes_and_no_others": "extraVolumes and extraVolumeMounts are the user's, and belong together",
+    "names_nothing_twice": "the user's mounts and volumes may collide with each other",
+    "cannot_write_its_image": "securityContext.readOnlyRootFilesystem is a setting",
+    "sets_resources": "resources are a setting",
+}
+"""Rule -> why a user's values may break it."""
+
+MANY = 5
+"""Faults after which a run is given up."""
+
+Change = tuple[values.Path, Any]
+
+
+def draw(examples: int, strategy: Any, check: Callable[[Any], None]) -> None:
+    """Check so many examples, the same ones each time. A failure is reduced by `smallest`: a render is too slow for
+    hypothesis to do it.
+    """
+
+    @seed(20251102)
+    @settings(
+        max_examples=examples,
+        phases=[Phase.generate],
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def check_one(drawn: Any) -> None:
+        check(drawn)
+
+    check_one()
+
+
+def smallest(drawn: list[Change], faults: Callable[[list[Change]], list[str]]) -> list[Change]:
+    """Leave out changes as long as the first fault stays."""
+    first = faults(drawn)[0]
+    for change in drawn:
+        fewer = [other for other in drawn if other is not change]
+        if first in faults(fewer):
+            drawn = fewer
+    return drawn
+
+
+class Validity:
+    """Asks whether objects are valid, each distinct one once."""
+
+    def __init__(self, crds: Path) -> None:
+        self.crds = crds if crds.exists() else None
+        self.known: set[str] = set()
+
+    def faults(self, obj: Obj) -> list[str]:
+        text = json.dumps(obj, sort_keys=True)
+        if text in self.known:
+            return []
+        if schemas.is_custom(obj):
+            found = schemas.custom_faults(obj, self.crds) if self.crds else []
+        else:
+            found = [fault for version in (OLDEST, NEWEST) for fault in schemas.faults(obj, version)]
+        if not found:
+            self.known.add(text)
+        return [f"{obj.id}: {fault}" for fault in found]
+
+
+@pytest.fixture(scope="module")
+def validity(request: pytest.FixtureRequest) -> Validity:
+    return Validity(Path(request.config.getoption("--crds", DEFAULT_CRDS)))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_what_the_schema_accepts_renders_valid_objects(
+    base: str, render: Renderer, examples: int, validity: Validity
+) -> None:
+    outcomes: Counter[str] = Counter()
+    found: dict[str, list[Change]] = {}
+    start = {} if BASES[base] else SOURCE
+
+    def faults(drawn: list[Change]) -> list[str]:
+        try:
+            release = render.afresh(merged(start, *(at(*change) for change in drawn)), files=BASES[base])
+        except Refused as refused:
+            outcomes["refused"] += 1
+            return [] if is_a_sentence(str(refused)) else [f"crashes: {refused}"]
+        outcomes["rendered"] += 1
+        try:
+            return [fault for obj in release.objects for fault in validity.faults(obj)] or broken(release)
+        except yaml.YAMLError as error:
+            return [f"is no YAML: {error}"]
+
+    def check(drawn: list[Change]) -> None:
+        if len(found) < MANY:
+            faulty = faults(drawn)
+            if faulty and not found.keys() & {*faulty}:
+                found[faulty[0]] = smallest(drawn, faults)
+
+    draw(-(-examples // len(BASES)), values.changes(), check)
+    told = [f"{fault}\n    with {changes}" for fault, changes in found.items()]
+    assert not found, "\n".join(told)
+    assert outcomes["rendered"] > outcomes["refused"], f"too few rendered to say much: {dict(outcomes)}"
+
+
+def broken(release: Release) -> list[str]:
+    """Ask the rules that no values of a user may break."""
+    kept = {name: rule for name, rule in rules.POD_RULES.items() if name not in USERS_OWN}
+    faults = [fault for pod in release.pods for fault in rules.broken(kept, pod, release)]
+    return faults + [fault for obj in release.objects for fault in rules.broken(rules.OBJECT_RULES, obj, release)]
+
+
+def is_a_sentence(message: str) -> bool:
+    """Say whether a refusal was written by the chart (`fail`), rather than being a crash of a template."""
+    return "execution error at" in message
+
+
+def test_what_the_schema_does_not_accept_is_refused_with_the_path(render: Renderer, examples: int) -> None:
+    found: list[str] = []
+
+    def check(drawn: tuple[values.Path, Any]) -> None:
+        path, wrong = drawn
+        said = f"{'.'.join(path)} = {wrong!r}"
+        try:
+            render.afresh(merged(SOURCE, at(path, wrong)))
+            found.append(f"{said} was not refused")
+        except Refused as refused:
+            lines = str(refused).splitlines()
+            if is_a_sentence(str(refused)):
+                found.append(f"{said} passed the schema: {refused}")
+            elif not any(all(key in line for key in path) for line in lines):
+                found.append(f"{said} was refused without its path: {refused}")
+
+    draw(examples, values.mistakes(), lambda drawn: check(drawn) if len(found) < MANY else None)
+    assert not found, "\n".join(found)
