@@ -40,7 +40,37 @@ STAGES = {
     "fit-bayesian-growth": "r-brms-plumber",
 }
 """Stage -> the service that fits for it; in the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run on a data set.
+
+    Attributes:
+        stages: those that the data hold enough for.
+        env: settings that suit the data; the user's own environment wins.
+
+    """
+
+    stages: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+SIMULATED = Plan(tuple(STAGES))
+PLANS = {
+    # One graded submission a learner and month is no weekly score, but daily clicks are engagement; no item is answered
+    # by learners who also answered enough others.
+    "oulad": Plan(
+        tuple(stage for stage in STAGES if stage != "calibrate-irt-weekly"),
+        {"BRMS_SCORE_SOURCE": "A_t", "PROPHET_METRICS": "A_t", "PROPHET_LOOKBACK_WEEKS": "30"},
+    ),
+    # Learners practised for days, not months.
+    "memphis": Plan(("calibrate-irt-weekly",)),
+}
+"""Name of a public data set (`datasets.ADAPTERS`) -> what is run on it."""
+
 MAX_KPI_WEEKS = 520  # KPI_LOOKBACK_WEEKS takes no more
+OTHER_STEPS = 7  # all but the plan's stages
 STOP_SECS = 15.0
 
 
@@ -186,8 +216,9 @@ class _Failed(StageError):
 class _Demo:
     """The servers of one demo and the steps that run against them."""
 
-    def __init__(self, folder: Path, steps: _Steps, *, keep: bool) -> None:
+    def __init__(self, folder: Path, steps: _Steps, plan: Plan, *, keep: bool) -> None:
         self._folder = folder
+        self._plan = plan
         self._steps = steps
         self._state = _claim(folder)
         self._keep = keep
@@ -285,12 +316,8 @@ class _Demo:
             ).fetchone()
         self._command("compute-weekly-kpis", f"--kpi-lookback-weeks={kpi_weeks[0] if kpi_weeks else 0}", env=env)
 
-    def fit(self, report: Path, *, skipping_allowed: bool) -> None:
-        """Run every stage, verify and report.
-
-        Args:
-            report: the file to write.
-            skipping_allowed: do not hold it against a stage that these data have too little for it.
+    def fit(self, report: Path) -> None:
+        """Run the plan's stages, verify them and write the report.
 
         Raises:
             _Failed: a command did not end well.
@@ -299,13 +326,9 @@ class _Demo:
         with self._steps.step("R services"):
             for service in self._services.values():
                 service.wait_ready()
-        for stage in STAGES:
-            self._command(stage, env=self._env)
-        with psycopg.connect(self._url) as conn:
-            skipped = conn.execute("SELECT stage FROM analytics_runs WHERE status = 'skipped'").fetchall()
-        expected = [stage for stage in STAGES if not (skipping_allowed and (stage,) in skipped)]
-        self._command("verify", env=self._env | {"VERIFY_STAGES": ",".join(expected)})
-        self._command("report", env=self._env | {"REPORT_PATH": str(report)})
+        env = self._env | {"VERIFY_STAGES": ",".join(self._plan.stages), "REPORT_PATH": str(report)}
+        for command in (*self._plan.stages, "verify", "report"):
+            self._command(command, env=env)
         self._steps.say(f"Report: {report.as_uri()}")
 
     def judge(self) -> None:
@@ -343,7 +366,7 @@ def demo(
         learners: number of simulated learners.
         weeks: length of their log.
         seed: of the simulation.
-        data: folder of a public data set to load instead of simulated learners.
+        data: folder of a public data set to load instead; stages and settings are then those of its plan.
         keep: leave PostgreSQL and the services running; `stop` ends them.
 
     Returns:
@@ -357,12 +380,23 @@ def demo(
     folder = _folder()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     report = Path(os.environ.get("REPORT_PATH", "report.html")).resolve()
-    with _told_to_stop(), _Steps(len(STAGES) + 7, os.environ, folder / "logs") as steps:
-        with _Demo(folder, steps, keep=keep) as run:
+    plan = SIMULATED if data is None else _plan_for(data)
+    settings = {**plan.env, **os.environ}
+    with _told_to_stop(), _Steps(len(plan.stages) + OTHER_STEPS, settings, folder / "logs") as steps:
+        with _Demo(folder, steps, plan, keep=keep) as run:
             run.fill(learners, weeks, seed, data)
-            run.fit(report, skipping_allowed=data is not None)
+            run.fit(report)
         run.judge()
     return ExitCode.OK
+
+
+def _plan_for(data: Path) -> Plan:
+    from seed_analytics.datasets import ADAPTERS  # noqa: PLC0415 - reads Parquet, which takes a while to load
+
+    for name, adapter in ADAPTERS.items():
+        if all((data / file).is_file() for file in adapter.FILES):
+            return PLANS[name]
+    return SIMULATED  # `load` is about to say which data sets it knows
 
 
 def _claim(folder: Path) -> State:
