@@ -24,7 +24,7 @@ MAX_AGE_HOURS = {
     "fit-survival-churn": 2 * 24,
     "forecast-prophet": 8 * 24,
     "fit-bayesian-growth": 8 * 24,
-    "cluster-segments": 17 * 24,
+    "cluster-segments": 18 * 24,
 }
 """Stage -> hours after which its numbers are stale: its schedule's longest gap and one more day."""
 
