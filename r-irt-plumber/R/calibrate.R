@@ -5,8 +5,8 @@
 #'   `a` > 0, `b`, or NULL) with `linking` "fixed" (their a and b are held, mean and sd of ability estimated)
 #'   or "mean-sigma" (estimated as the others, then all is moved to their scale); `prior_a` (list `meanlog`,
 #'   `sdlog` of a lognormal prior, or NULL); `equal_groups` (TRUE: groups of learners that share no item are
-#'   equally able, as in a randomised design); `max_iterations`, `tolerance` (converged when an EM step moves no
-#'   slope or intercept by more).
+#'   equally able, as in a randomised design); `max_iterations`, `tolerance` (converged when an EM step moves
+#'   no slope or intercept by more).
 #' @return list as in docs/models/irt.md: `items`, `excluded`, `abilities`, `linking`, `population`, `fit` and
 #'   the scalars of the fit. `converged` is FALSE where EM did not settle, or the observed information at the
 #'   end is not positive definite (standard errors are NA then).

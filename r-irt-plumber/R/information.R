@@ -15,20 +15,22 @@ max_joint_items <- 1000L
 #' One pass over all learners at given items: scores, observed information, abilities, residuals.
 #'
 #' @param items list of `slope` and `intercept`, on standardised ability.
-#' @param precision terms of the basis end when one adds less than this share of the information that is left.
+#' @param precision,joint_precision terms of the basis end when one adds less than the first share of the
+#'   information that is left; of those that add less than the second, only each item's own block is taken.
 #'   Standard errors are then right to 1e-3 of their value also where an item is barely determined (tested).
 #' @return list: `gradient` (2 x items: slopes, then intercepts), `information` (square, of the same), `theta`
 #'   and `se` (standardised posterior mean and sd per user), `residual` (one sparse matrix users x items:
 #'   answer less its expectation), `n` and `correct` (items x nodes: expected answers, and right ones),
 #'   `log_likelihood`.
-posterior_pass <- function(blocks, items, grid, precision = 1e-4, max_degree = 20L) {
+posterior_pass <- function(blocks, items, grid, precision = 1e-4, joint_precision = 3e-3, max_degree = 20L) {
   n_items <- length(items$slope)
   right <- stats::plogis(outer(items$slope, grid$z) + items$intercept)
   soft <- soft_plus(items$slope, items$intercept, grid)
   curves <- low_rank(right)
   joint <- n_items <= max_joint_items
   gradient <- numeric(2 * n_items)
-  missing <- if (joint) matrix(0, 2 * n_items, 2 * n_items) else matrix(0, n_items, 3)
+  missing <- if (joint) matrix(0, 2 * n_items, 2 * n_items) else 0
+  own_missing <- matrix(0, n_items, 3)
   n <- correct <- matrix(0, n_items, length(grid$z))
   theta <- se <- residual <- vector("list", length(blocks))
   log_likelihood <- 0
@@ -69,19 +71,18 @@ posterior_pass <- function(blocks, items, grid, precision = 1e-4, max_degree = 2
         gradient <- gradient +
           c(column_sums(block$answered, by_slope), column_sums(block$answered, by_intercept))
       } else {
-        if (joint) {
-          added <- as.matrix(Matrix::crossprod(beside(block$answered, by_slope, by_intercept)))
-          added_diagonal <- diag(added)
+        own <- cbind(
+          column_sums(block$answered, by_slope^2), column_sums(block$answered, by_intercept^2),
+          column_sums(block$answered, by_slope * by_intercept)
+        )
+        added <- own[, 1:2]
+        if (joint && any(added > joint_precision * left)) {
+          missing <- missing + as.matrix(Matrix::crossprod(beside(block$answered, by_slope, by_intercept)))
         } else {
-          added <- cbind(
-            column_sums(block$answered, by_slope^2), column_sums(block$answered, by_intercept^2),
-            column_sums(block$answered, by_slope * by_intercept)
-          )
-          added_diagonal <- added[, 1:2]
+          own_missing <- own_missing + own
         }
-        missing <- missing + added
-        left <- left - added_diagonal
-        if (all(added_diagonal <= precision * left)) break
+        left <- left - added
+        if (all(added <= precision * left)) break
       }
       p_before <- p
       p <- p_next
@@ -92,11 +93,9 @@ posterior_pass <- function(blocks, items, grid, precision = 1e-4, max_degree = 2
     }
   }
 
-  own <- (n * right * (1 - right)) %*% cbind(grid$z^2, 1, grid$z)
-  if (!joint) own <- own - missing
-  information <- block_diagonal(own)
+  own <- (n * right * (1 - right)) %*% cbind(grid$z^2, 1, grid$z) - own_missing
   list(
-    gradient = gradient, information = if (joint) as.matrix(information) - missing else information,
+    gradient = gradient, information = block_diagonal(own) - missing,
     theta = unlist(theta), se = unlist(se), residual = do.call(rbind, residual), n = n, correct = correct,
     log_likelihood = log_likelihood
   )
