@@ -62,6 +62,8 @@ MINUS, NONE = words.MINUS, words.NONE
         (words.listed(["a", "b", "c"]), "a, b and c"),
         (words.listed([]), ""),
         (words.sentence("it ended well"), "It ended well."),
+        (words.sentences("I_t: simpler one.; weak; "), "I_t: simpler one. Weak."),
+        (words.sentences(None), ""),
         (words.flat({"python": "3.11", "packages": {"survival": "3.5"}}), [("python", "3.11"), ("survival", "3.5")]),
         (words.shown("a\x00b\u202ec"), "a\ufffdb\ufffdc"),
         (words.shown("x" * 50), "x" * 39 + "…"),

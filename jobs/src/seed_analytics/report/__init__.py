@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
@@ -52,7 +53,8 @@ def write_report(settings: ReportSettings) -> Path:
         part.write_text(page, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be written it may not be there either
+            part.unlink()
         raise ConfigFault(f"REPORT_PATH: {path} cannot be written: {error.strerror}.") from error
     structlog.get_logger().info(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB)")
     return path

@@ -18,7 +18,7 @@ from seed_analytics.report.words import (
     moment,
     number,
     percent,
-    sentence,
+    sentences,
     shown,
     significant,
     things,
@@ -107,7 +107,7 @@ def section(read: Read) -> Section:
         headline=" ".join(_headline(fit) for fit in fits),
         lead=lead,
         statistics=statistics,
-        verdict=sentence(fits[0]["verdict"] or ""),
+        verdict=sentences(fits[0]["verdict"]),
         run_id=fits[0]["run_id"],
         fitted=moment(fits[0]["fitted_at"]),
     )
@@ -156,7 +156,7 @@ def _found(fit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     coverage, level = metrics.get("coverage"), metrics.get("interval_level")
     return [
         ("Engine", shown(metrics.get("engine", NONE)), f"{things(metrics.get('n_weeks'), 'complete week')}"),
-        ("Mean absolute error", significant(own), better),
+        ("Mean absolute error of Prophet", significant(own), better),
         (
             "Coverage",
             percent(coverage),

@@ -17,7 +17,7 @@ from seed_analytics.report.words import (
     moment,
     number,
     percent,
-    sentence,
+    sentences,
     shown,
     significant,
     things,
@@ -82,7 +82,7 @@ def section(read: Read) -> Section:
         headline=headline,
         lead=lead,
         statistics=[diagnostics("The chains", _found(fit)), _summary(fit)],
-        verdict=sentence(fit["verdict"] or ""),
+        verdict=sentences(fit["verdict"]),
         run_id=fit["run_id"],
         fitted=moment(fit["fitted_at"]),
     )

@@ -18,6 +18,7 @@ from seed_analytics.report.words import (
     number,
     percent,
     sentence,
+    sentences,
     shown,
     significant,
     things,
@@ -58,7 +59,7 @@ def section(read: Read) -> Section:
         headline=headline + ".",
         lead=lead,
         statistics=[diagnostics("The calibration", _found(fit, fitted, spread))],
-        verdict=sentence(fit["verdict"] or ""),
+        verdict=sentences(fit["verdict"]),
         run_id=fit["run_id"],
         fitted=moment(fit["fitted_at"]),
     )
@@ -214,7 +215,7 @@ def _found(
     ]
     if finite(own.get("n_pairs")):
         pairs = [
-            f"{shown(p['item_id_1'])} and {shown(p['item_id_2'])}" for p in rows(metrics.get("dependent_pairs") or {})
+            f"{shown(p['item_id_1'])} with {shown(p['item_id_2'])}" for p in rows(metrics.get("dependent_pairs") or {})
         ]
         found.append(
             (

@@ -229,7 +229,7 @@ def survival_curve(curve: Columns, threshold: float) -> Markup:
         axes.set_title("Not back yet, share of visits")
         axes.set_xlabel("Days since the visit")
         axes.set_ylim(0, 1)
-        axes.set_xlim(0, max([*day, threshold]) * 1.02)
+        axes.set_xlim(0, min(max([*day, threshold]), 2 * threshold))
         _percent_axis(axes.yaxis)
 
     left = [s for d, s in zip(day, survival, strict=True) if d <= threshold]
@@ -314,7 +314,12 @@ def calibration(bins: Columns) -> Markup:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, linestyle="--", label="perfect")
         axes.vlines(predicted, low, high, color=BLUE, linewidth=2)
         axes.scatter(
-            predicted, observed, s=20 + 130 * n / max(n.max(initial=1), 1), color=BLUE, label="observed, 95% interval"
+            predicted,
+            observed,
+            s=20 + 130 * n / max(n.max(initial=1), 1),
+            color=BLUE,
+            label="observed, 95% interval",
+            clip_on=False,
         )
         axes.set_title("Came back in time")
         axes.set_xlabel("Predicted chance of coming back in time")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from seed_analytics.report.parts import Read, rows
-from seed_analytics.report.words import NONE, ago, count, duration, flat, moment, sentence
+from seed_analytics.report.words import NONE, ago, count, duration, flat, moment, sentences
 from seed_analytics.stages import SETTINGS
 from seed_analytics.verify import MAX_AGE_HOURS
 
@@ -84,4 +84,4 @@ def card(row: Mapping[str, Any], now: datetime) -> Card:
             )
         )
     details.append(("versions", ", ".join(" ".join(pair) for pair in flat(row["versions"])) or NONE))
-    return Card(row["stage"], tone, sign, words, sentence(row["reason"] or ""), facts, details)
+    return Card(row["stage"], tone, sign, words, sentences(row["reason"]), facts, details)

@@ -17,6 +17,7 @@ from seed_analytics.report.words import (
     number,
     percent,
     sentence,
+    sentences,
     shown,
     significant,
     things,
@@ -72,7 +73,7 @@ def section(read: Read) -> Section:
         headline=f"{things(total, 'learner')} fall into {things(len(centers), 'segment')}; {largest}.",
         lead=lead,
         statistics=statistics,
-        verdict=sentence(fit["verdict"] or ""),
+        verdict=sentences(fit["verdict"]),
         run_id=fit["run_id"],
         fitted=moment(fit["fitted_at"]),
     )

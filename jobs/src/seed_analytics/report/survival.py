@@ -17,7 +17,7 @@ from seed_analytics.report.words import (
     number,
     p_value,
     percent,
-    sentence,
+    sentences,
     shown,
     significant,
     things,
@@ -112,7 +112,7 @@ def section(read: Read) -> Section:
         f"{threshold:g} days pass without a visit; {count(gone)} more already have.",
         lead=lead,
         statistics=statistics,
-        verdict=sentence(fit["verdict"] or ""),
+        verdict=sentences(fit["verdict"]),
         run_id=fit["run_id"],
         fitted=moment(fit["fitted_at"]),
     )

@@ -143,6 +143,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
+def sentences(reason: str | None) -> str:
+    """Return what a run said of itself, whose parts a semicolon separates, as sentences."""
+    return " ".join(sentence(part) for part in (reason or "").split("; ") if part.strip())
+
+
 def floats(column: Iterable[Any] | None) -> list[float]:
     """Return a JSON column as floats, NaN for null."""
     return [float(value) if finite(value) else math.nan for value in column or ()]
