@@ -14,7 +14,7 @@ sys.source(file.path(folder, "R", "models.R"), models)
 parameters <- list(b_Intercept = number(), b_week = number(), sd_Intercept = number(min = 0),
                    sd_week = number(min = 0), cor = number(min = -1, max = 1), sigma = number(above = 0))
 
-predictions <- columns(user_id = string(), at = number(), mean = number(), sd = nullable(number(min = 0)),
+predictions <- columns(user_id = string(), at = number(), mean = number(), sd = number(min = 0),
                        probability = number(min = 0, max = 1))
 
 service(
@@ -38,7 +38,10 @@ service(
         rows = optional(columns(user_id = string(), week = number(), score = number(), .min_rows = 1)),
         n_samples = optional(integer(min = 100, max = 100000), 1000L),
         n_chains = optional(integer(min = 1, max = 32), 4L),
-        predict = optional(record(week = number(), goal = number()))),
+        predict = optional(record(
+          week = number(), goal = number(),
+          # some of the students, over several weeks
+          band = optional(record(user_id = array_of(string(), 1), at = array_of(number(), 1)))))),
       response = record(
         engine = string(), family = string(), formula = string(),
         priors = columns(parameter = string(), prior = string()),
@@ -50,7 +53,8 @@ service(
           divergent = integer(min = 0), max_treedepth_hits = integer(min = 0), n_draws = integer(),
           n_chains = integer()),
         draws = do.call(columns, c(parameters, list(nu = optional(number(min = 1))))),
-        predictions = optional(predictions))),
+        predictions = optional(predictions),
+        band = optional(predictions))),
     fit_route(
       "/growth/predict", "growth_predict",
       summary = "Predict a new score of each student from the draws of a gaussian fit",

@@ -24,24 +24,26 @@ fit_brms <- function(rows, compiled, family, n_samples = 1000, n_chains = 4, see
        warnings = scale_warnings(terms), fit = fit)
 }
 
-#' Posterior predictive of a new score of every student in the rows: as predict_growth().
+#' Posterior predictive distribution of a new score of every student in the rows: as predict_growth().
 #'
-#' Gaussian: exactly from the six parameters. Student: the coefficients' draws, and the t tail averaged over
-#' them; its sd is NA where a draw has nu <= 2, since the predictive variance is infinite then.
+#' Gaussian: exactly from the six parameters and the students' sums. Student: from the coefficients' draws,
+#' with the t tail averaged over them; `sd` is half the width of the central 68.27 %, as for a normal, since
+#' the variance need not exist (nu <= 2).
+#' @param rows the rows of the fit, of all or some of its students.
 predict_brms <- function(fitted, rows, family, at, goal) {
   draws <- draws_frame(fitted$draws)
   if (family == "gaussian") return(predict_growth(draws, student_sums(rows), at, goal))
   users <- sort(unique(rows$user_id))
   blocks <- split(users, (seq_along(users) - 1L) %/% students_at_once)
-  variance <- if (all(draws$nu > 2)) draws$sigma^2 * draws$nu / (draws$nu - 2) else NA_real_
-  predictions <- lapply(blocks, function(block) {
-    level <- brms::posterior_epred(fitted$fit, newdata = data.frame(week = at, student = block))
-    mean <- colMeans(level)
-    data.frame(user_id = block, at = at, mean = mean,
-               sd = sqrt(mean(variance) + colMeans(sweep(level, 2, mean)^2)),
+  noise <- draws$sigma * stats::rt(nrow(draws), draws$nu)
+  predict_block <- function(block, x) {
+    level <- brms::posterior_epred(fitted$fit, newdata = data.frame(week = x, student = block))
+    middle <- apply(level + noise, 2, stats::quantile, stats::pnorm(c(-1, 1)), names = FALSE)
+    data.frame(user_id = block, at = x, mean = colMeans(level), sd = (middle[2, ] - middle[1, ]) / 2,
                probability = colMeans(stats::pt((level - goal) / draws$sigma, draws$nu)))
-  })
-  do.call(rbind, unname(predictions))
+  }
+  predictions <- lapply(at, function(x) do.call(rbind, unname(lapply(blocks, predict_block, x))))
+  do.call(rbind, predictions)
 }
 
 #' Draws of all chains as columns.

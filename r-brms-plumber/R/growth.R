@@ -17,6 +17,8 @@ growth_fit <- function(body) {
     fitted <- fit_brms(body$rows, load_brms(body$family, service_dir), body$family,
                        body$n_samples, body$n_chains, body$seed)
   }
+  predict <- function(rows, at) predict_brms(fitted, rows, body$family, at, body$predict$goal)
+  band <- body$predict$band
   list(
     engine = body$engine,
     family = body$family,
@@ -25,9 +27,8 @@ growth_fit <- function(body) {
     posterior_summary = fitted$summary,
     diagnostics = fitted$diagnostics,
     draws = draws_frame(fitted$draws),
-    predictions = if (!is.null(body$predict)) {
-      predict_brms(fitted, body$rows, body$family, body$predict$week, body$predict$goal)
-    },
+    predictions = if (!is.null(body$predict)) predict(body$rows, body$predict$week),
+    band = if (!is.null(band)) predict(body$rows[body$rows$user_id %in% band$user_id, ], band$at),
     warnings = c(fitted$warnings, diagnostic_warnings(fitted$diagnostics))
   )
 }
@@ -50,6 +51,10 @@ check_request <- function(body) {
   } else {
     if (is.null(body$rows)) invalid("rows", "is required for engine brms")
     if (!is.null(body$patterns)) invalid("patterns", "is for engine marginal; engine brms needs rows")
+    unknown <- setdiff(body$predict$band$user_id, body$rows$user_id)
+    if (length(unknown) > 0) {
+      invalid("predict.band.user_id", sprintf("must be of students in rows, but %s is not", unknown[1]))
+    }
   }
 }
 

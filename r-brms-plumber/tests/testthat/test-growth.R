@@ -60,6 +60,8 @@ test_that("what belongs to the other engine is refused by name", {
   expect_equal(field(engine = "marginal", rows = rows, family = "student"), "family")
   expect_equal(field(engine = "marginal", rows = rows, predict = list(week = 1, goal = 1)), "predict")
   expect_equal(field(engine = "brms"), "rows")
+  stranger <- list(week = 1, goal = 1, band = list(user_id = I("nobody"), at = I(0)))
+  expect_equal(field(engine = "brms", rows = rows, predict = stranger), "predict.band.user_id")
   expect_equal(field(engine = "brms", rows = rows, patterns = statistics$patterns), "patterns")
 })
 
@@ -69,6 +71,20 @@ test_that("data that cannot be fitted are refused in words by both engines", {
     expect_equal(reply$status, 422)
     expect_match(reply$type, "unfittable$")
     expect_match(reply$detail, "at least two students")
+  }
+})
+
+test_that("engine brms predicts its students, and some of them over weeks", {
+  for (family in c("gaussian", "student")) {
+    predict <- list(week = 0.7, goal = 1, band = list(user_id = I("s00002"), at = c(0, 0.7)))
+    reply <- answer("/growth/fit", engine = "brms", family = family, rows = rows, n_samples = 200,
+                    n_chains = 1, predict = predict)
+    expect_equal(reply$status, 200)
+    expect_equal(reply$predictions$user_id, sort(unique(rows$user_id)))
+    expect_equal(reply$band$at, c(0, 0.7))
+    same <- c("mean", "probability")
+    expect_equal(lapply(reply$band[same], `[`, 2), lapply(reply$predictions[same], `[`, 2))
+    expect_equal(reply$priors$parameter, reply$posterior_summary$parameter)
   }
 })
 
