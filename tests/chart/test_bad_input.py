@@ -94,14 +94,14 @@ SENTENCES: dict[str, tuple[Mapping[str, Any], tuple[str, ...], list[str]]] = {
         ["global.cloudSqlProxy.instance", "project:region:instance"],
     ),
     "the throw-away database in production": (
-        merged(SOURCE, at("devDatabase", {"enabled": True, "password": "x"})),
+        merged(SOURCE, at("devDatabase.enabled", True)),
         (),
         ["devDatabase.enabled", "global.environment", "prod"],
     ),
     "the throw-away database without a password": (
-        at("devDatabase.password", ""),
+        at("global.secrets.database.password", ""),
         DEV,
-        ["devDatabase.password"],
+        ["global.secrets.database.password"],
     ),
     "the throw-away database without its tables": (
         at("migrations.mode", "none"),

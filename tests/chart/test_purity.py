@@ -106,7 +106,7 @@ CHANGES: dict[str, tuple[Mapping[str, Any], Any]] = {
         lambda release: {"Deployment/r-forecast-plumber", *readers(release, "R_FORECAST_INTERNAL_TOKEN")},
     ),
     "the database's password": (
-        at("devDatabase.password", "another"),
+        at("global.secrets.database.password", "another"),
         lambda release: {"Deployment/dev-database", *readers(release, "DATABASE_URL")},
     ),
     "the jobs image": (at("global.stages.image.tag", "9.9.9"), commands),

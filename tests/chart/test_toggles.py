@@ -123,7 +123,7 @@ ADDED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], set[str]]] = {
     "workload identity": (STORE, at("secretStore.gcp", IDENTITY), {"ServiceAccount/gcp-secret-store"}),
     "the throw-away database": (
         DEV,
-        at("devDatabase", {"enabled": True, "password": "x"}),
+        merged(at("devDatabase.enabled", True), at("global.secrets.database.password", "x")),
         {
             *("Deployment/dev-database", "Service/dev-database", "NetworkPolicy/dev-database"),
             *("Secret/dev-database-credentials", "Secret/seedtest-db-credentials", "Job/simulate"),

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from chart.conftest import SOURCE
 from chart.harness import code, sentinels, values
 from chart.harness.helm import REPOSITORY
 from chart.harness.objects import find, freeze
-from chart.harness.render import CHART, Refused, Release, Renderer, at, merged
+from chart.harness.render import CHART, Release, Renderer, at, merged
 
 SCHEMAS = sorted(CHART.rglob("values.schema.json"))
 
 
 def test_schemas_and_reference_are_as_the_values_files_say() -> None:
     checked = subprocess.run(
-        [sys.executable, REPOSITORY / "tools" / "chart_values.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, REPOSITORY / "tools" / "chart_values.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -49,8 +53,7 @@ def objects(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def test_every_key_has_a_description() -> None:
-    described = {**values.keys(), **{path: schema for path, schema in values.blocks().items() if path}}
-    assert not [".".join(path) for path, schema in described.items() if not schema.get("description")]
+    assert not [".".join(path) for path, schema in values.keys().items() if not schema.get("description")]
 
 
 def test_every_key_of_the_umbrella_has_a_default() -> None:
@@ -62,32 +65,143 @@ def test_every_key_of_the_umbrella_has_a_default() -> None:
             found = found[key]
         return False
 
-    own = [path for path in values.keys() if path[0] not in {*code.STAGES, *code.SERVICES}]
+    own = [path for path in list(values.keys()) if not is_subcharts(path)]
     assert not [".".join(path) for path in own if missing(path)]
 
 
 # --- Every key is used ------------------------------------------------------------------------------------------------
 
-STORE = {
-    "global": {"secrets": {"source": "external"}, "cloudSqlProxy": {"enabled": True, "instance": "p:europe-west1:i"}},
-    "secretStore": {"create": True},
+IDENTITY = {
+    "projectID": "project-1",
+    "clusterName": "cluster",
+    "clusterLocation": "europe-west1",
+    "googleServiceAccount": "reader@project-1.iam.gserviceaccount.com",
+}
+WATCHED = {
     "prometheusRule": {"enabled": True},
     "dashboard": {"enabled": True},
     "compute-weekly-kpis": {"enabled": True},
 }
-ON = {
-    "runNow": True,
-    **{name: {"enabled": True} for name in ("podDisruptionBudget", "topologySpread", "serviceMonitor")},
+SERVICES_ON = {name: {"enabled": True} for name in ("podDisruptionBudget", "topologySpread", "serviceMonitor")}
+EXTERNAL = merged(
+    WATCHED,
+    at("global.services", SERVICES_ON),
+    at("global.secrets.source", "external"),
+    at("secretStore", {"create": True, "gcp": IDENTITY}),
+)
+PROXY = at("global.cloudSqlProxy", {"enabled": True, "instance": "project:europe-west1:instance"})
+INLINE = {
+    "global": {
+        "environment": "dev",
+        "services": SERVICES_ON,
+        "secrets": {"source": "inline"} | {name: {"value": "x"} for name in code.CREDENTIALS},
+    }
 }
-SCENES: dict[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
-    # A key counts as used where any of these renders shows it. Blocks of a stage or service hide the global ones, and
-    # fixed replicas exclude autoscaling; so there are several.
-    "development": (("values-dev.yaml",), {"global": {"stages": ON | {}, "services": {}}}),
-    "production": ((), merged(STORE, at("global.services.autoscaling.enabled", True))),
-    "combined": ((), merged(STORE, at("global.secrets.combined.enabled", True))),
-    "addresses": ((), merged(SOURCE, at("compute-weekly-kpis.enabled", True))),
-    "inline": (
-        ("values-dev.yaml",),
-        {"devDatabase": {"enabled": False}, "global": {"secrets": {"database": {"value": "postgresql://h/d"}}}},
-    ),
+DEV = {
+    "global": {"secrets": {"database": {"value": "", "password": "x"}}},
+    "devDatabase": {"enabled": True},
 }
+
+SCENES: dict[str, Mapping[str, Any]] = {
+    "external secrets, proxy, autoscaling": merged(EXTERNAL, PROXY, at("global.services.autoscaling.enabled", True)),
+    "one external secret": merged(EXTERNAL, at("global.secrets.combined.enabled", True)),
+    "inline": merged(WATCHED, INLINE),
+    "throw-away database": merged(WATCHED, INLINE, DEV),
+}
+"""Between them these switch on all that the chart can render. A key is used where one of them shows it."""
+
+
+def fits(path: values.Path, scene: Mapping[str, Any]) -> bool:
+    """Say whether a key may be given a value in a scene: not where the chart refuses it beside the others."""
+    source = code.value_of("global.secrets.source", scene)
+    throw_away = code.value_of("devDatabase.enabled", scene)
+    if path[:2] == ("global", "secrets") and path[-1] in {"value", "password"}:
+        return source == "inline" and (path[2] != "database" or (path[-1] == "password") == throw_away)
+    return True
+
+
+def is_subcharts(path: values.Path) -> bool:
+    return path[0] in {*code.STAGES, *code.SERVICES}
+
+
+def shown_by_sentinel(render: Renderer) -> set[values.Path]:
+    """Return the keys whose own value is seen in a render. A subchart's keys hide the global ones, so they go apart."""
+    # Downwards in the order of their names, so that maxReplicas is above minReplicas.
+    marks = {path: sentinels.sentinel(path, 5000 - n) for n, path in enumerate(sorted(values.keys()))}
+    shown = set()
+    for scene in SCENES.values():
+        for of_subcharts in (False, True):
+            given = {
+                path: mark
+                for path, mark in marks.items()
+                if mark and is_subcharts(path) is of_subcharts and fits(path, scene)
+            }
+            release = render(merged(scene, *(at(path, value) for path, (value, _) in given.items())))
+            shown |= {path for path, (_, text) in given.items() if text in release.text or text in decoded(release)}
+    return shown
+
+
+def decoded(release: Release) -> str:
+    """Return what is in the release's Secrets."""
+    secrets = [base64.b64decode(value).decode() for one in release.of("Secret") for value in one["data"].values()]
+    return "\n".join(secrets)
+
+
+def shown_by_change(paths: set[values.Path], render: Renderer) -> set[values.Path]:
+    """Return the keys whose change changes the render: of a subchart, its own objects."""
+    shown: set[values.Path] = set()
+    for scene in SCENES.values():
+        before = render(scene)
+        rounds: dict[int, list[values.Path]] = {}
+        position: Counter[str] = Counter()
+        for path in sorted(paths - shown):
+            # One key of each subchart at a time, since their objects can be told apart; all others one by one.
+            whose = path[0] if is_subcharts(path) else ""
+            rounds.setdefault(position[whose] if whose else -len(rounds) - 1, []).append(path)
+            position[whose] += 1
+        changes = [
+            [(path, sentinels.alternative(path, default(path, scene))) for path in some] for some in rounds.values()
+        ]
+        for changed, after in zip(
+            changes, render.all(merged(scene, *(at(*one) for one in some)) for some in changes), strict=True
+        ):
+            if isinstance(after, Release):
+                shown |= {path for path, _ in changed if of(before, path) != of(after, path)}
+    return shown
+
+
+def default(path: values.Path, scene: Mapping[str, Any]) -> Any:
+    """Return the value that a key has in a scene; a subchart's own or else that of all."""
+    found: Any = merged(code.chart_values(), scene)
+    if is_subcharts(path):
+        common = found["global"]["stages" if path[0] in code.STAGES else "services"]
+        found[path[0]] = merged(common, found[path[0]])
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def of(release: Release, path: values.Path) -> Any:
+    """Return the objects on which a key of a subchart is seen: its own."""
+    if not is_subcharts(path):
+        return release.text
+    return [one for one in release.objects if one.labels["app.kubernetes.io/name"] == path[0]]
+
+
+NOT_SHOWN: dict[values.Path, str] = {
+    ("cluster-segments", "settings", "CLUSTER_METHOD"): "there is one method so far",
+    ("global", "environment"): "it decides what is refused: test_bad_input.py",
+    ("global", "secrets", "source"): "test_toggles.py",
+    ("devDatabase", "enabled"): "test_toggles.py",
+    **{(name, "enabled"): "test_toggles.py" for name in (*code.STAGES, *code.SERVICES)},
+}
+"""Key -> why no other value of it can be seen in a render."""
+
+
+def test_every_key_is_used_by_a_template(render: Renderer) -> None:
+    known = {path for path, schema in values.keys().items() if schema} - NOT_SHOWN.keys()
+    unseen = known - shown_by_sentinel(render)
+    without = {path for path in unseen if sentinels.sentinel(path, 5000) is None}
+    left = unseen - shown_by_change(without, render)
+    unused = sorted(".".join(path) for path in left)
+    assert not unused, f"no render shows a change of: {', '.join(unused)}"

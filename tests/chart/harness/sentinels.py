@@ -36,11 +36,12 @@ def candidates(schema: Schema, n: int) -> Iterator[tuple[Any, str]]:
     yield {f"s{n}": f"s{n}"}, f"s{n}"
     yield [f"s{n}"], f"s{n}"
     yield [{"name": f"S{n}", "value": "x"}], f"S{n}"
-    yield [{"name": f"s{n}", "emptyDir": {"sizeLimit": "1Mi"}}], f"s{n}"
-    yield [{"name": f"s{n}", "mountPath": f"/s{n}"}], f"/s{n}"
+    # A volume and its mount belong together, so they share a name.
+    yield [{"name": "extra", "emptyDir": {"sizeLimit": f"{n}Mi"}}], f"{n}Mi"
+    yield [{"name": "extra", "mountPath": f"/s{n}"}], f"/s{n}"
     yield [{"key": f"s{n}", "operator": "Exists"}], f"s{n}"
     yield [{"ipBlock": {"cidr": f"10.{n // 256 % 256}.{n % 256}.0/24"}}], f"10.{n // 256 % 256}.{n % 256}.0/24"
-    yield {"requests": {"cpu": f"{n}m", "memory": "1Mi"}, "limits": {"memory": "1Mi"}}, f"{n}m"
+    yield {"limits": {"cpu": f"{n}m"}}, f"{n}m"
     yield {"runAsUser": n}, str(n)
     rule = {"matchExpressions": [{"key": f"s{n}", "operator": "Exists"}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [rule]}}
@@ -56,8 +57,23 @@ def sentinel(path: Path, n: int) -> tuple[Any, str] | None:
     return next(found, None)
 
 
-def alternatives(path: Path, default: Any) -> list[Any]:
-    """Return other values of a key that has no sentinel: the rest of an enumeration, the other position of a switch."""
+def alternative(path: Path, default: Any) -> Any:
+    """Return another value of a key that has no sentinel: the other position of a switch, the next number.
+
+    Raises:
+        StopIteration: the schema takes one value only.
+
+    """
     schema = keys()[path]
-    given = [False, True, *schema.get("enum", ()), *range(20), 0.25, "I_t,A_t", "accuracy,sessions", "gamma"]
-    return [value for value in given if json.dumps(value) != json.dumps(default) and is_valid(value, schema)]
+    given = (
+        not default,
+        *schema.get("enum", ()),
+        *range(2, 30),
+        1,
+        0.25,
+        "I_t,A_t",
+        "accuracy,sessions",
+        "gamma",
+        "9%",
+    )
+    return next(value for value in given if json.dumps(value) != json.dumps(default) and is_valid(value, schema))
