@@ -99,7 +99,6 @@ def usable(
     return kept, dropped
 
 
-@threadpool_limits.wrap(limits=1)  # on a busy or CPU-limited machine its threads wait for each other: 50 times slower
 def cluster(
     columns: Mapping[str, Sequence[float | None]],
     *,
@@ -119,6 +118,16 @@ def cluster(
         ValueError: no feature is usable.
 
     """
+    with threadpool_limits(limits=1):  # where CPUs are few or busy, scikit-learn's threads wait for each other
+        return _cluster(columns, n_clusters, seed, last)
+
+
+def _cluster(
+    columns: Mapping[str, Sequence[float | None]],
+    n_clusters: int | None,
+    seed: int,
+    last: Sequence[Mapping[str, object]],
+) -> Segments:
     kept, dropped = usable(columns)
     if not kept:
         raise ValueError("no usable feature: " + "; ".join(f"{name} is {why}" for name, why in dropped.items()))
