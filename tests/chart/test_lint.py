@@ -1,0 +1,135 @@
+"""What `helm lint --strict`, yamllint and the checks of `ct lint` say of the chart."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart.conftest import Input, inputs
+from chart.harness.helm import REPOSITORY
+from chart.harness.render import CHART, KUBERNETES, Renderer
+
+CHARTS = sorted(file.parent for file in CHART.rglob("Chart.yaml"))
+CONFIGURED = yaml.safe_load((REPOSITORY / "ct.yaml").read_text())
+
+
+def metadata(chart: Path) -> dict[str, Any]:
+    return yaml.safe_load((chart / "Chart.yaml").read_text())
+
+
+LINTED = {name: given for name, given in inputs().items() if not given.options}
+
+
+@pytest.mark.parametrize("given", LINTED.values(), ids=LINTED)
+def test_helm_lint_has_nothing_to_say(given: Input, render: Renderer, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(dict(given.values)))
+    files = [*(CHART / file for file in given.files), tmp_path / "values.yaml"]
+    done = render.run(
+        "lint", "--strict", "--kube-version", KUBERNETES[0], *(f"--values={file}" for file in files), CHART
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [line for line in said if "icon is recommended" not in line] == []
+
+
+def test_yamllint_has_nothing_to_say() -> None:
+    files = [
+        *CHART.glob("*.yaml"),
+        *CHART.glob("ci/*.yaml"),
+        *CHART.glob("charts/*/*.yaml"),
+        *CHART.glob("files/*.yaml"),
+    ]
+    files += sorted(Path(REPOSITORY / "argocd").rglob("*.yaml"))
+    configuration = REPOSITORY / CONFIGURED["lint-conf"]
+    done = subprocess.run(
+        [sys.executable, "-m", "yamllint", "--strict", "--config-file", configuration, *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_a_chart_is_what_chart_testing_wants(chart: Path) -> None:
+    """Ask what `ct lint` asks of a Chart.yaml, its own schema too (charts/.ct/chart_schema.yaml)."""
+    said = metadata(chart)
+    own, listed = list(yaml.safe_load_all((REPOSITORY / CONFIGURED["chart-yaml-schema"]).read_text()))
+    assert said.keys() <= own.keys()
+    assert {name for name, rule in own.items() if "required=False" not in rule} - {"appVersion"} <= said.keys()
+    assert said["name"] == chart.name
+    assert re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", str(said["version"]))
+    for entry in said.get("dependencies", ()):
+        assert entry.keys() <= listed["dependency"].keys() if "dependency" in listed else True
+
+
+def test_the_umbrella_names_its_maintainers_home_and_sources() -> None:
+    said = metadata(CHART)
+    assert all(person.get("name") for person in said["maintainers"])
+    assert said["home"]
+    assert said["sources"]
+    assert said["kubeVersion"] == f">={KUBERNETES[0]}.0-0"
+
+
+def test_the_dependencies_are_the_folders_and_none_comes_from_elsewhere() -> None:
+    listed = metadata(CHART)["dependencies"]
+    assert {entry["name"] for entry in listed} == {chart.name for chart in CHARTS if chart != CHART}
+    for entry in listed:
+        assert "repository" not in entry
+        assert entry["version"] == metadata(CHART / "charts" / entry["name"])["version"]
+        assert entry.get("condition") == (None if entry["name"] == "seed-lib" else f"{entry['name']}.enabled")
+
+
+def test_the_version_was_raised_if_the_released_chart_has_changed() -> None:
+    """Ask what `ct lint` asks of a branch: a chart that differs from the last release has another version."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", REPOSITORY, *args], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    version = metadata(CHART)["version"]
+    released = git("tag", "--list", f"seed-analytics-{version}", f"v{version}").splitlines()
+    assert not released or not git("diff", "--name-only", released[0], "--", str(CHART)), (
+        f"{version} is released: raise it"
+    )
+
+
+def test_every_values_file_for_ct_is_small_enough_to_install() -> None:
+    """Ask that `ct install` of each needs no operator: nothing from a store, no custom resource."""
+    files = sorted(CHART.glob("ci/*-values.yaml"))
+    assert files
+    for file in files:
+        assert yaml.safe_load(file.read_text())["global"]["secrets"]["source"] == "inline", file.name
+
+
+def test_no_template_name_lacks_the_prefix_of_its_chart() -> None:
+    """Template names are global to a release: without a prefix they collide."""
+    for chart in CHARTS:
+        for file in sorted((chart / "templates").glob("*.*")):
+            for name in re.findall(r'\{\{-?\s*define\s+"([^"]+)"', file.read_text()):
+                assert name.startswith(f"{chart.name}."), f"{file.relative_to(CHART)} defines {name}"
+
+
+def test_every_template_that_is_defined_is_used() -> None:
+    texts = [file.read_text() for file in CHART.rglob("templates/*.*")]
+    defined = {name for text in texts for name in re.findall(r'define\s+"([^"]+)"', text)}
+    used = {name for text in texts for name in re.findall(r'(?:include|template)\s+"([^"]+)"', text)}
+    assert defined == used
+
+
+@pytest.mark.parametrize(
+    "chart", [chart for chart in CHARTS if chart.parent != CHART.parent], ids=lambda chart: chart.name
+)
+def test_a_subchart_is_thin(chart: Path) -> None:
+    """A stage or service is one include: all else is in seed-lib."""
+    if metadata(chart)["type"] == "library":
+        return
+    (template,) = (chart / "templates").glob("*.yaml")
+    text = re.sub(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", "", template.read_text(), flags=re.DOTALL).strip()
+    assert re.fullmatch(r'\{\{-? include "seed-lib\.(stage|service)" .*\}\}', text), text
