@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,8 +87,11 @@ class TestPostgres:
         with parent:
             assert child.running
             parent.kill()
-        assert until(lambda: not child.running)
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        try:
+            assert until(lambda: not child.running)
+        finally:
+            child.stop()
+            shutil.rmtree(folder)
 
     def test_outlives_its_parent_when_kept_and_ends_when_told(self) -> None:
         parent, child, folder = parent_of_postgres(keep=True)
@@ -97,7 +101,7 @@ class TestPostgres:
         assert child.running
         assert child.stop()
         assert not child.running
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        shutil.rmtree(folder)
 
 
 class TestRecorded:
