@@ -50,3 +50,19 @@ def test_pipes_get_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     shown = capsys.readouterr().err
     assert "Stored cluster_fit_meta: run_id=cluster-20251102-071523" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("form", ["plain", "rich", "json"])
+def test_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form)
+
+    def connect(url: str) -> None:
+        raise RuntimeError("it broke")
+
+    try:
+        connect("postgresql://me:secret-word@db/seedtest")
+    except RuntimeError:
+        structlog.get_logger().exception("A defect")
+    shown = capsys.readouterr().err
+    assert "it broke" in shown
+    assert "secret-word" not in shown.replace('connect("postgresql://me:secret-word@db/seedtest")', "")

@@ -42,8 +42,13 @@ def configure(log_format: str = "auto") -> None:
     """Set up structlog for the whole process; lines go to standard error, results to standard output."""
     rendered: dict[str, Any] = {
         "json": structlog.processors.JSONRenderer(),
-        "plain": structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
-        "rich": structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0),
+        # Plain tracebacks: the pretty ones print local variables, and a password may be among them.
+        **{
+            form: structlog.dev.ConsoleRenderer(
+                colors=form == "rich", pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            )
+            for form in ("plain", "rich")
+        },
     }
     form = chosen_format(log_format)
     timestamp = (

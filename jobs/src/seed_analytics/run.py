@@ -52,8 +52,8 @@ class Verdict:
 
     def __str__(self) -> str:
         """Return the verdict in words, as ``analytics_runs.reason`` holds it."""
-        said = "; ".join((*self.faults, *self.remarks))
-        return said or "The fit passed its gate."
+        said = "; ".join(sentence.removesuffix(".") for sentence in (*self.faults, *self.remarks))
+        return f"{said}." if said else "The fit passed its gate."
 
 
 @dataclass(frozen=True)

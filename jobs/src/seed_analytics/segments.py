@@ -27,6 +27,7 @@ ARCHETYPES: dict[str, dict[str, float]] = {
     "thriving": {"engagement": 1, "accuracy": 1, "recovery": 0.7, "sessions": 0.7, "mean_gap": -0.7},
     "improving": {"improvement": 1.5, "efficiency": 0.7, "recovery": 0.5},
     "steady": {},
+    "speeding-up": {"efficiency": 1.5},
     "struggling": {"accuracy": -1.2, "recovery": -0.8, "engagement": 0.2},
     "drifting": {"engagement": -1.2, "sessions": -1, "attempts": -0.8, "mean_gap": 1.2},
     "declining": {"improvement": -1.5, "accuracy": -0.4},
