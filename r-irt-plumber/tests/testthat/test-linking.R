@@ -14,9 +14,28 @@ test_that("held anchors recover the scale, the population and the other items", 
   expect_true(all(is.na(held$se_a) & is.na(held$se_b)))
   other <- merge(fit$items[fit$items$status == "fitted", ], cohort$items, by = "item_id")
   expect_lt(sqrt(mean((other$b.x - other$b.y)^2)), .12)
+  expect_lt(sqrt(mean((other$a.x - other$a.y)^2)), .15)
   expect_gte(mean(abs(other$b.x - other$b.y) <= 2.6 * other$se_b), .95)
   theta <- cohort$theta[as.integer(substring(fit$abilities$user_id, 2))]
   expect_lt(abs(mean(fit$abilities$theta - theta)), .05)
+})
+
+test_that("standard errors carry the uncertainty of the scale: the delta method, by numerical derivatives", {
+  design <- model_design(4, "2PL", c(2L, 4L), a = c(1, 1.2), b = c(-.5, .5))
+  parameters <- c(.9, 1.4, .3, -.6, .2, 1.3)
+  set.seed(20)
+  covariance <- crossprod(matrix(stats::rnorm(60), 10)) / 1000
+  reported <- function(parameters) {
+    items <- report_items(parameters, covariance, design, scale = rev(parameters[design$population]))
+    c(items$a, items$b)
+  }
+  jacobian <- vapply(seq_along(parameters), function(i) {
+    step <- 1e-5 * (seq_along(parameters) == i)
+    (reported(parameters + step) - reported(parameters - step)) / 2e-5
+  }, numeric(4))
+  items <- report_items(parameters, covariance, design, scale = rev(parameters[design$population]))
+  by_hand <- sqrt(diag(jacobian %*% covariance %*% t(jacobian)))
+  expect_equal(c(items$se_a, items$se_b), by_hand, tolerance = 1e-6)
 })
 
 test_that("mean-sigma recovers the scale", {
