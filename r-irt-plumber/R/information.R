@@ -18,16 +18,17 @@ max_joint_items <- 1000L
 #' @param precision,joint_precision terms of the basis end when one adds less than the first share of the
 #'   information that is left; of those that add less than the second, only each item's own block is taken.
 #'   Standard errors are then right to 1e-3 of their value also where an item is barely determined (tested).
+#' @param joint take what items share into account, too.
 #' @return list: `gradient` (2 x items: slopes, then intercepts), `information` (square, of the same), `theta`
 #'   and `se` (standardised posterior mean and sd per user), `residual` (one sparse matrix users x items:
 #'   answer less its expectation), `n` and `correct` (items x nodes: expected answers, and right ones),
 #'   `log_likelihood`.
-posterior_pass <- function(blocks, items, grid, precision = 1e-4, joint_precision = 3e-3, max_degree = 20L) {
+posterior_pass <- function(blocks, items, grid, precision = 1e-4, joint_precision = 3e-3, max_degree = 20L,
+                           joint = length(items$slope) <= max_joint_items) {
   n_items <- length(items$slope)
   right <- stats::plogis(outer(items$slope, grid$z) + items$intercept)
   soft <- soft_plus(items$slope, items$intercept, grid)
   curves <- low_rank(right)
-  joint <- n_items <= max_joint_items
   gradient <- numeric(2 * n_items)
   missing <- if (joint) matrix(0, 2 * n_items, 2 * n_items) else 0
   own_missing <- matrix(0, n_items, 3)
@@ -141,15 +142,13 @@ parameter_covariance <- function(information, parameters, design) {
     at <- cbind(design$slopes, design$slopes)
     information[at] <- information[at] - slope_prior(parameters[design$slopes], design$prior)$curvature
   }
-  tryCatch(
-    {
-      root <- Matrix::chol(Matrix::forceSymmetric(information))
-      # A pivot this small against the largest is rounding, not information.
-      if (min(Matrix::diag(root)) <= 1e-6 * max(Matrix::diag(root))) NULL else Matrix::chol2inv(root)
-    },
-    error = function(condition) {
-      if (!grepl("positive", conditionMessage(condition))) stop(condition)
-      NULL
-    }
+  # Dense and sparse chol() say in different words, and the sparse one in a warning too, that there is no root.
+  root <- tryCatch(
+    suppressWarnings(Matrix::chol(Matrix::forceSymmetric(information))), error = function(condition) NULL
   )
+  # A pivot this small against the largest is rounding, not information.
+  if (is.null(root) || min(Matrix::diag(root)) <= 1e-6 * max(Matrix::diag(root))) {
+    return(NULL)
+  }
+  Matrix::chol2inv(root)
 }

@@ -88,3 +88,27 @@ test_that("a prior's derivatives are those of its density", {
   expect_equal(found$gradient, (value(a + h) - value(a - h)) / (2 * h), tolerance = 1e-5)
   expect_equal(found$curvature, (value(a + h) - 2 * value(a) + value(a - h)) / h^2, tolerance = 1e-4)
 })
+
+test_that("leaving out what items share makes standard errors a seventh too small at most", {
+  answers <- scored_responses(simulate_answers(500, 60, 40, seed = 21)$responses)
+  blocks <- response_blocks(answers, levels(answers$user_id), levels(answers$item_id))
+  design <- model_design(60, "2PL")
+  fit <- fit_em(blocks, design, grid, 1e-5, 200, start_parameters(blocks, design))
+  se <- function(joint) {
+    pass <- posterior_pass(blocks, expand(fit$parameters, design), grid, joint = joint)
+    sqrt(Matrix::diag(parameter_covariance(pass$information, fit$parameters, design)))
+  }
+  ratio <- se(FALSE) / se(TRUE)
+  expect_true(all(ratio < 1 + 1e-3))
+  expect_gt(min(ratio), 6 / 7)
+})
+
+test_that("information that is not positive definite gives no covariance, dense or sparse", {
+  design <- model_design(1, "2PL")
+  information <- matrix(c(1, 2, 2, 1), 2)
+  expect_null(parameter_covariance(information, c(1, 0), design))
+  sparse <- Matrix::sparseMatrix(i = c(1, 2, 1, 2), j = c(1, 2, 2, 1), x = c(1, 1, 2, 2))
+  expect_silent(found <- parameter_covariance(sparse, c(1, 0), design))
+  expect_null(found)
+  expect_null(parameter_covariance(matrix(1, 2, 2), c(1, 0), design))
+})
