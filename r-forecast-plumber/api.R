@@ -21,13 +21,15 @@ service(
         threshold_days = optional(number(above = 0), 14),
         holdout_days = optional(integer(min = 0), 28L),
         as_of_day = integer(),
-        score = optional(columns(user_id = string(), days_away = number(min = 0), .extra = nullable(number())))
+        score = optional(columns(
+          user_id = string(), days_away = number(min = 0), .extra = nullable(number())
+        ))
       ),
       response = record(
         formula = string(), n = integer(), n_events = integer(), n_users = integer(),
         coefficients = columns(
-          term = string(), estimate = estimate, se = estimate, robust_se = estimate, z = estimate, p = estimate,
-          lower = estimate, upper = estimate
+          term = string(), estimate = estimate, se = estimate, robust_se = estimate, z = estimate,
+          p = estimate, lower = estimate, upper = estimate
         ),
         hazard_ratios = columns(term = string(), hazard_ratio = estimate, lower = estimate, upper = estimate),
         concordance = share,
@@ -64,7 +66,7 @@ service(
         metrics = record(
           n_weeks = integer(), n_left_out = integer(), interval_level = share, mae_prophet = estimate,
           mae_naive = estimate, mae_seasonal_naive = estimate, n_rolling_origins = integer(),
-          residual_sd = number(), coverage = share
+          changepoint_prior_scale = estimate, residual_sd = number(), coverage = share
         )
       )
     )

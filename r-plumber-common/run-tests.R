@@ -3,6 +3,7 @@
 common <- dirname(normalizePath(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))))
 root <- dirname(common)
 if (!nzchar(Sys.getenv("R_LIBS_USER"))) Sys.setenv(R_LIBS_USER = file.path(root, ".cache", "R"))
+if (!nzchar(Sys.getenv("TZ"))) Sys.setenv(TZ = "UTC")
 .libPaths(c(Sys.getenv("R_LIBS_USER"), .libPaths()))
 if (system2(file.path(common, "install")) != 0L) quit(status = 1L)
 

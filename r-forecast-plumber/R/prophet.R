@@ -1,9 +1,13 @@
 # Weekly metrics: where they are heading, and which weeks were not as expected.
 #
-# Prophet (Taylor & Letham, Am Stat 72:37, 2018) is a trend that may bend, plus a yearly season from two years on.
-# It is used only where it forecast the metric's own past better than a naive forecast did (Hyndman & Athanasopoulos,
-# Forecasting: Principles and Practice, 3rd ed., sections 5.2 and 5.10). Each week is judged by a fit that did not see it.
+# Prophet (Taylor & Letham, Am Stat 72:37, 2018) is a trend that may bend, plus a yearly season from two
+# years on. It is used only where it forecast the metric's own past better than a naive forecast did
+# (Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., sections 5.2 and 5.10). Each
+# week is judged by a fit that did not see it.
 
+# Prophet's default, for a trend that hardly bends, and the upper end of the range that its documentation
+# suggests for one that does; the metric's own past decides.
+bend_scales <- c(prophet = 0.05, "prophet-bending" = 0.5)
 least_weeks <- 8L # with fewer, a trend, its bends and the noise around it cannot be told apart
 season_weeks <- 52L
 least_origins <- 3L # forecasts of the own past that a choice between engines needs
@@ -14,11 +18,12 @@ bend_limit <- 0.01 # smallest change of Prophet's scaled slope that is reported,
 
 #' Forecasts one metric and judges its weeks.
 #'
-#' @param body list: `metric`; `weeks`, a data frame of week_start (Date, Mondays, ascending) and value (NA for a gap);
-#'   `forecast_weeks`; `anomaly_threshold` in standard deviations; `n_samples` of future trends; `seed`.
-#' @return list as declared for /prophet/fit in api.R. A score is the deviation from the expected value in robust
-#'   standard deviations, put on the normal scale, so that beyond +-2.5 lie 1.2 % of normal weeks however few
-#'   weeks there are. `lower` and `upper` enclose what is no anomaly.
+#' @param body list: `metric`; `weeks`, a data frame of week_start (Date, Mondays, ascending) and value (NA
+#'   for a gap); `forecast_weeks`; `anomaly_threshold` in standard deviations; `n_samples` of future trends;
+#'   `seed`.
+#' @return list as declared for /prophet/fit in api.R. A score is the deviation from the expected value in
+#'   robust standard deviations, put on the normal scale, so that beyond +-2.5 lie 1.2 % of normal weeks
+#'   however few weeks there are. `lower` and `upper` enclose what is no anomaly.
 #' Raises seedplumber_invalid for weeks that are no ascending Mondays, seedplumber_unfittable below 8 values.
 fit_prophet <- function(body) {
   check_weeks(body$weeks$week_start)
@@ -31,18 +36,18 @@ fit_prophet <- function(body) {
   }
   wild <- wild_weeks(series$value)
   calm <- replace(series$value, wild, NA)
-  choice <- choose_engine(calm, body$forecast_weeks)
+  choice <- choose_engine(calm, series$week_start, body$forecast_weeks)
   engine <- engines[[choice$engine]]
 
   judged <- judge_weeks(series, wild, engine, body$anomaly_threshold)
   ahead <- engine$ahead(calm, series$week_start, body$forecast_weeks, body$n_samples)
-  half_width <- judged$quantile * sqrt(judged$residual_sd^2 * ahead$inflation^2 + ahead$trend_sd^2)
+  half_width <- forecast_half_width(ahead, judged)
   history <- judged$weeks[match(body$weeks$week_start, judged$weeks$week_start), ]
   rownames(history) <- NULL
   known <- !is.na(history$value)
   list(
     metric = body$metric,
-    engine = choice$engine,
+    engine = if (choice$engine %in% names(bend_scales)) "prophet" else choice$engine,
     changepoints = ahead$changepoints,
     forecast = data.frame(
       week_start = max(series$week_start) + 7 * seq_len(body$forecast_weeks), yhat = ahead$yhat,
@@ -50,16 +55,19 @@ fit_prophet <- function(body) {
     ),
     history = history,
     metrics = list(
-      n_weeks = n_weeks, n_left_out = sum(wild), interval_level = 2 * stats::pnorm(body$anomaly_threshold) - 1,
-      mae_prophet = choice$errors[["prophet"]], mae_naive = choice$errors[["naive"]],
+      n_weeks = n_weeks, n_left_out = sum(wild),
+      interval_level = 2 * stats::pnorm(body$anomaly_threshold) - 1,
+      mae_prophet = least(choice$errors[names(bend_scales)]), mae_naive = choice$errors[["naive"]],
       mae_seasonal_naive = choice$errors[["seasonal-naive"]], n_rolling_origins = choice$n_origins,
+      changepoint_prior_scale = unname(bend_scales[choice$engine]),
       residual_sd = judged$residual_sd,
       coverage = mean((history$value >= history$lower & history$value <= history$upper)[known])
     ),
     warnings = c(
       choice$note,
       if (any(wild)) {
-        paste("Far from the weeks around and left out of the fit:", paste(series$week_start[wild], collapse = ", "))
+        left_out <- paste(series$week_start[wild], collapse = ", ")
+        paste0("Far from the weeks around and left out of the fit: ", left_out, ".")
       }
     )
   )
@@ -70,7 +78,7 @@ warm_forecast <- function() {
   weeks <- data.frame(
     week_start = as.Date("2024-01-01") + 7 * (0:11), value = 0.3 + 0.01 * (0:11) + 0.05 * sin(1:12)
   )
-  prophet_engine$expect(weeks$value, weeks$week_start, 12L)
+  engines$prophet$expect(weeks$value, weeks$week_start, 12L)
   invisible()
 }
 
@@ -90,15 +98,15 @@ weekly_grid <- function(weeks) {
   data.frame(week_start = every, value = weeks$value[match(every, weeks$week_start)])
 }
 
-# 1.4826: the MAD of normal values is 0.6745 sd. Where most deviations are 0 the mean deviation stands in (its normal
-# factor is 1.2533): Iglewicz & Hoaglin, How to Detect and Handle Outliers (1993).
+# 1.4826: the MAD of normal values is 0.6745 sd. Where most deviations are 0 the mean deviation stands in
+# (its normal factor is 1.2533): Iglewicz & Hoaglin, How to Detect and Handle Outliers (1993).
 robust_sd <- function(deviations) {
   mad <- 1.4826 * stats::median(abs(deviations))
   if (mad > 0) mad else 1.2533 * mean(abs(deviations))
 }
 
-#' Weeks so far from the running median that one of them would bend any fit. A shift of level is none: the median
-#' follows it. More than a fifth of the weeks are never wild.
+#' Weeks so far from the running median that one of them would bend any fit. A shift of level is none: the
+#' median follows it. More than a fifth of the weeks are never wild.
 wild_weeks <- function(values) {
   known <- which(!is.na(values))
   y <- values[known]
@@ -111,54 +119,73 @@ wild_weeks <- function(values) {
 # ---- Engines
 #
 # An engine is a list of two functions of a weekly series (NA where nothing is known) and its dates.
-# expect(values, dates, at): list(expected, inflation) for the weeks at positions `at`: the expected value, and by how much
-#   a deviation from it exceeds, in sd, the noise of one week, since the fit is uncertain too.
-# ahead(values, dates, horizon, n_samples): list(yhat, inflation, trend_sd, changepoints) for the weeks after the last.
+# expect(values, dates, at): list(expected, inflation) for the weeks at positions `at`: the expected value,
+#   and by how much a deviation from it exceeds, in sd, the noise of one week, since the fit is uncertain
+#   too.
+# ahead(values, dates, horizon, n_samples): list(yhat, inflation, trend_sd, changepoints) for the weeks
+# after the last.
 
 no_changepoints <- data.frame(week_start = as.Date(character()), delta = numeric())
 
 #' A Prophet model of a data frame with columns ds and y (NA allowed).
-prophet_model <- function(history, yearly = "auto", weekly = FALSE) {
-  suppressMessages(prophet::prophet(
-    history,
-    growth = "linear", yearly.seasonality = yearly, weekly.seasonality = weekly, daily.seasonality = FALSE,
-    uncertainty.samples = 0, algorithm = "LBFGS"
-  ))
+prophet_model <- function(history, bend_scale = bend_scales[["prophet"]], weekly = FALSE) {
+  model <- withCallingHandlers(
+    prophet::prophet(
+      history,
+      growth = "linear", yearly.seasonality = "auto", weekly.seasonality = weekly, daily.seasonality = FALSE,
+      changepoint.prior.scale = bend_scale, uncertainty.samples = 0, algorithm = "LBFGS"
+    ),
+    message = function(m) invokeRestart("muffleMessage"),
+    # where LBFGS ends early, prophet starts again with Newton's method: only the end counts
+    warning = function(w) {
+      if (grepl("return code in optimizing", conditionMessage(w))) invokeRestart("muffleWarning")
+    }
+  )
+  if (!identical(model$stan.fit$return_code, 0L) && !is.null(model$stan.fit)) {
+    warning("Prophet's optimiser did not converge.", call. = FALSE)
+  }
+  model
 }
 
-# By how much the sd of a prediction exceeds that of the noise where a straight line is fitted to `known` positions.
+# By how much the sd of a prediction exceeds that of the noise where a straight line is fitted to `known`
+# positions.
 line_inflation <- function(known, at) {
   centre <- mean(known)
   sqrt(1 + 1 / length(known) + (at - centre)^2 / sum((known - centre)^2))
 }
 
-prophet_engine <- list(
-  expect = function(values, dates, at) {
-    model <- prophet_model(data.frame(ds = dates, y = values))
-    list(
-      expected = stats::predict(model, data.frame(ds = dates[at]))$yhat,
-      inflation = line_inflation(which(!is.na(values)), at)
-    )
-  },
-  ahead = function(values, dates, horizon, n_samples) {
-    model <- prophet_model(data.frame(ds = dates, y = values))
-    future <- data.frame(ds = max(dates) + 7 * seq_len(horizon))
-    model$uncertainty.samples <- n_samples
-    trends <- prophet::predictive_samples(model, future)$trend
-    slope_changes <- drop(model$params$delta) * model$y.scale / (model$t.scale / 604800)
-    bends <- if (length(model$changepoints)) which(abs(drop(model$params$delta)) >= bend_limit) else integer()
-    model$uncertainty.samples <- 0
-    list(
-      yhat = stats::predict(model, future)$yhat,
-      inflation = line_inflation(which(!is.na(values)), length(values) + seq_len(horizon)),
-      trend_sd = apply(matrix(trends, nrow = horizon), 1L, stats::sd),
-      changepoints = data.frame(week_start = as.Date(model$changepoints[bends]), delta = slope_changes[bends])
-    )
-  }
-)
+prophet_engine <- function(bend_scale) {
+  list(
+    expect = function(values, dates, at) {
+      model <- prophet_model(data.frame(ds = dates, y = values), bend_scale)
+      list(
+        expected = stats::predict(model, data.frame(ds = dates[at]))$yhat,
+        inflation = line_inflation(which(!is.na(values)), at)
+      )
+    },
+    ahead = function(values, dates, horizon, n_samples) {
+      model <- prophet_model(data.frame(ds = dates, y = values), bend_scale)
+      future <- data.frame(ds = max(dates) + 7 * seq_len(horizon))
+      model$uncertainty.samples <- n_samples
+      trends <- prophet::predictive_samples(model, future)$trend
+      change <- drop(model$params$delta)
+      bends <- if (length(model$changepoints)) which(abs(change) >= bend_limit) else integer()
+      a_week <- 604800 / model$t.scale # t.scale: seconds of the whole history
+      model$uncertainty.samples <- 0
+      list(
+        yhat = stats::predict(model, future)$yhat,
+        inflation = line_inflation(which(!is.na(values)), length(values) + seq_len(horizon)),
+        trend_sd = apply(matrix(trends, nrow = horizon), 1L, stats::sd),
+        changepoints = data.frame(
+          week_start = as.Date(model$changepoints[bends]), delta = change[bends] * model$y.scale * a_week
+        )
+      )
+    }
+  )
+}
 
-# A random walk in steps of `lag` weeks. A week inside is expected on the line between its nearest known neighbours, a
-# and b steps away: its deviation has variance a b / (a + b) steps; at an end, a steps.
+# A random walk in steps of `lag` weeks. A week inside is expected on the line between its nearest known
+# neighbours, a and b steps away: its deviation has variance a b / (a + b) steps; at an end, a steps.
 naive_engine <- function(lag) {
   neighbours <- function(values, at) {
     known <- which(!is.na(values))
@@ -181,7 +208,10 @@ naive_engine <- function(lag) {
     ahead = function(values, dates, horizon, n_samples) {
       longer <- c(values, rep(NA, horizon))
       found <- vapply(length(values) + seq_len(horizon), function(i) one(longer, i), c(0, 0))
-      list(yhat = found[1L, ], inflation = found[2L, ], trend_sd = rep(0, horizon), changepoints = no_changepoints)
+      list(
+        yhat = found[1L, ], inflation = found[2L, ], trend_sd = rep(0, horizon),
+        changepoints = no_changepoints
+      )
     }
   )
 }
@@ -198,63 +228,63 @@ constant_engine <- list(
   }
 )
 
-engines <- list(
-  prophet = prophet_engine, naive = naive_engine(1L), "seasonal-naive" = naive_engine(season_weeks),
-  constant = constant_engine
+engines <- c(
+  lapply(bend_scales, prophet_engine),
+  list(naive = naive_engine(1L), "seasonal-naive" = naive_engine(season_weeks), constant = constant_engine)
 )
 
 # ---- Choice of the engine: forecasts of the metric's own past from rolling origins
 
-#' @return list: `engine` (name), `errors` (mean absolute error of each engine, NA where it was not tried),
-#'   `n_origins`, `note` (a sentence where Prophet is not the choice, or could not be compared).
-choose_engine <- function(calm, horizon) {
-  errors <- c(prophet = NA_real_, naive = NA_real_, "seasonal-naive" = NA_real_)
+#' @return list: `engine` (name in `engines`), `errors` (mean absolute error of each engine, NA where it was
+#'   not tried), `n_origins`, `note` (a sentence where Prophet is not the choice, or could not be compared).
+choose_engine <- function(calm, dates, horizon) {
+  prophets <- names(bend_scales)
+  simple <- c("naive", "seasonal-naive")
+  errors <- stats::setNames(rep(NA_real_, 4L), c(prophets, simple))
   known <- which(!is.na(calm))
+  chosen <- function(engine, origins, note = NULL) {
+    list(engine = engine, errors = errors, n_origins = length(origins), note = note)
+  }
   if (length(unique(calm[known])) == 1L) {
-    note <- "The metric is constant: so is its forecast."
-    return(list(engine = "constant", errors = errors, n_origins = 0L, note = note))
+    return(chosen("constant", NULL, "The metric is constant: so is its forecast."))
   }
   n <- length(calm)
-  origins <- seq_len(n - 1L)
-  origins <- origins[vapply(origins, function(o) sum(known <= o) >= least_weeks && any(known > o), NA)]
+  origins <- Filter(function(o) sum(known <= o) >= least_weeks && any(known > o), seq_len(n - 1L))
   origins <- utils::tail(origins, most_origins)
-  # an origin must have seen a year before a season can be repeated
-  tried <- c("prophet", "naive", if (length(origins) && min(origins) >= season_weeks) "seasonal-naive")
-  for (name in tried) {
-    off <- unlist(lapply(origins, function(o) {
-      at <- seq(o + 1L, min(n, o + horizon))
-      abs(calm[at] - forecast_from(engines[[name]], calm[seq_len(o)], length(at)))
-    }))
-    errors[[name]] <- if (length(off)) mean(off, na.rm = TRUE) else NA_real_
-  }
-  simpler <- names(which.min(errors[setdiff(tried, "prophet")]))
   if (length(origins) < least_origins) {
-    note <- sprintf("Too few weeks to compare Prophet with a simpler forecast: %d origins.", length(origins))
-    return(list(engine = "prophet", errors = errors, n_origins = length(origins), note = note))
+    note <- "Too few weeks to compare Prophet with a simpler forecast: %d past weeks to forecast from."
+    return(chosen("prophet", origins, sprintf(note, length(origins))))
   }
-  better <- errors[["prophet"]] < errors[[simpler]]
-  note <- if (!better) {
-    sprintf(
-      "Prophet forecast the last %d weeks no better than a %s forecast (mean absolute error %s, against %s), %s",
-      length(origins), simpler, format(errors[["prophet"]], digits = 3), format(errors[[simpler]], digits = 3),
-      "so the simpler one is used."
-    )
-  }
-  list(engine = if (better) "prophet" else simpler, errors = errors, n_origins = length(origins), note = note)
+  # an origin must have seen a year before a season can be repeated
+  tried <- setdiff(names(errors), if (min(origins) < season_weeks) "seasonal-naive")
+  for (name in tried) errors[[name]] <- past_error(engines[[name]], calm, dates, origins, horizon)
+  prophet <- names(which.min(errors[prophets]))
+  simpler <- names(which.min(errors[simple]))
+  if (errors[[prophet]] < errors[[simpler]]) return(chosen(prophet, origins))
+  note <- sprintf(
+    "Prophet forecast %d past weeks no better than a %s forecast %s; the simpler one is used.",
+    length(origins), simpler,
+    sprintf("(mean absolute error %.3g, against %.3g)", errors[[prophet]], errors[[simpler]])
+  )
+  chosen(simpler, origins, note)
 }
 
-forecast_from <- function(engine, past, horizon) {
-  longer <- c(past, rep(NA, horizon))
-  dates <- as.Date("2024-01-01") + 7 * (seq_along(longer) - 1) # the calendar matters to no engine before two years
-  engine$expect(longer, dates, length(past) + seq_len(horizon))$expected
+#' Mean absolute error of the forecasts that an engine would have made at the origins.
+past_error <- function(engine, calm, dates, origins, horizon) {
+  off <- lapply(origins, function(o) {
+    at <- seq(o + 1L, min(length(calm), o + horizon))
+    upto <- seq_len(max(at))
+    abs(calm[at] - engine$expect(replace(calm[upto], at, NA), dates[upto], at)$expected)
+  })
+  mean(unlist(off), na.rm = TRUE)
 }
 
 # ---- Judgement
 
 #' Judges every week by a fit without it; up to `most_folds` weeks each have their own.
 #'
-#' @return list: `weeks` (data frame: week_start, value, expected, lower, upper, score, anomaly), `residual_sd`,
-#'   `quantile` (half width of the interval in robust sd).
+#' @return list: `weeks` (data frame: week_start, value, expected, lower, upper, score, anomaly),
+#'   `residual_sd`, `quantile` (half width of the interval in robust sd).
 judge_weeks <- function(series, wild, engine, threshold) {
   y <- series$value
   n <- length(y)
@@ -286,7 +316,16 @@ judge_weeks <- function(series, wild, engine, threshold) {
   )
 }
 
-# Degrees of freedom of the t distribution that a deviation divided by the MAD of the others follows. The MAD knows the
-# spread as well as an sd of 0.37 n values would (its efficiency, Rousseeuw & Croux, J Am Stat Assoc 88:1273, 1993);
-# 0.4 n keeps the share of normal weeks beyond 2.5 below 1.24 % on simulated lines of 8 to 104 weeks, at .7 to 1.2 %.
+# Degrees of freedom of the t distribution that a deviation divided by the MAD of the others follows. The
+# MAD knows the spread as well as an sd of 0.37 n values would (its efficiency, Rousseeuw & Croux, J Am Stat
+# Assoc 88:1273, 1993); 0.4 n keeps the share of normal weeks beyond 2.5 below 1.24 % on simulated lines of
+# 8 to 104 weeks, at .7 to 1.2 %.
 spread_df <- function(n) 0.4 * n
+
+#' Half widths of the forecast's interval: the noise of a week, the uncertain fit, and bends of the trend to
+#' come.
+forecast_half_width <- function(ahead, judged) {
+  judged$quantile * sqrt(judged$residual_sd^2 * ahead$inflation^2 + ahead$trend_sd^2)
+}
+
+least <- function(x) if (all(is.na(x))) NA_real_ else min(x, na.rm = TRUE)

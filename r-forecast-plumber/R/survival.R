@@ -1,9 +1,9 @@
 # Survival of visits: one row per visit, the days until the next one, censored at the as-of day.
 #
-# Cox proportional hazards (Cox, J R Stat Soc B 34:187, 1972), ties by Efron's likelihood, standard errors robust to
-# several visits of one user (Lin & Wei, J Am Stat Assoc 84:1074, 1989). For a user who is now g days away,
-#   survival = 1 - S(threshold) / S(g),
-# the probability to come back before `threshold` days of silence are full; 0 once g has reached them.
+# Cox proportional hazards (Cox, J R Stat Soc B 34:187, 1972), ties by Efron's likelihood, standard errors
+# robust to several visits of one user (Lin & Wei, J Am Stat Assoc 84:1074, 1989). For a user who is now g
+# days away, survival is 1 - S(threshold) / S(g): the probability to come back before `threshold` days of
+# silence are full; 0 once g has reached them.
 
 rare_missing <- 0.05 # below this share of missing values rows are left out; from it on, missingness is a term
 separation_limit <- 10 # |coefficient| x sd of its covariate: a hazard ratio of 22,000 for one sd
@@ -14,13 +14,13 @@ confidence <- 0.95
 
 #' Fits visits and scores users.
 #'
-#' @param body list: `visits` (data frame: user_id, day, gap_days in days > 0, event, and covariates that may be NA),
-#'   `covariates` (names), `threshold_days`, `holdout_days`, `as_of_day` (of the same count as `day`) and
-#'   `score` (data frame: user_id, days_away and the covariates) or NULL.
+#' @param body list: `visits` (data frame: user_id, day, gap_days in days > 0, event, and covariates that
+#'   may be NA), `covariates` (names), `threshold_days`, `holdout_days`, `as_of_day` (of the same count as
+#'   `day`) and `score` (data frame: user_id, days_away and the covariates) or NULL.
 #' @return list as declared for /survival/fit in api.R. `estimate` and hazard ratios are NA for terms that
 #'   separate events from non-events, since their maximum likelihood estimate is infinite.
-#' Raises seedplumber_invalid for fields that contradict each other, seedplumber_unfittable without events or with
-#'   one user.
+#' Raises seedplumber_invalid for fields that contradict each other, seedplumber_unfittable without events
+#'   or with one user.
 fit_survival <- function(body) {
   check_survival(body)
   visits <- body$visits
@@ -77,7 +77,7 @@ check_survival <- function(body) {
 
 refuse_visits <- function(used) {
   if (nrow(used) == 0L || !any(used$event)) {
-    seedplumber::abort_unfittable("No visit was followed by another: without events no hazard can be estimated.")
+    seedplumber::abort_unfittable("No visit was followed by another: there are no events to fit.")
   }
   if (length(unique(used$user_id)) < 2L) {
     seedplumber::abort_unfittable("All visits are of one user: nothing can be said about others.")
@@ -106,8 +106,9 @@ visit_notes <- function(used, fit, threshold) {
 
 #' How covariates become columns of the design, learned from the rows that are fitted.
 #'
-#' A covariate that is rarely missing (< 5 %) costs its incomplete rows, as in `coxph`; one that is often missing gets
-#' its mean there, and a term `NAME_missing`. Constant, repeated and linearly dependent columns are dropped.
+#' A covariate that is rarely missing (< 5 %) costs its incomplete rows, as in `coxph`; one that is often
+#' missing gets its mean there, and a term `NAME_missing`. Constant, repeated and linearly dependent columns
+#' are dropped.
 #'
 #' @return list: `terms` (names of the design's columns), `means`, `flagged` (covariates with a missing-term),
 #'   `complete` (rows to fit), `dropped` (data frame: term, reason), `notes` (sentences).
@@ -125,7 +126,8 @@ covariate_recipe <- function(data, covariates) {
   recipe$terms <- c(kept, if (length(flagged)) paste0(flagged, "_missing"))
   faults <- redundant_columns(design_matrix(recipe, data[complete, , drop = FALSE]))
   recipe$terms <- setdiff(recipe$terms, faults$term)
-  recipe$dropped <- rbind(data.frame(term = empty, reason = rep("every value is missing", length(empty))), faults)
+  unknown <- data.frame(term = empty, reason = rep("every value is missing", length(empty)))
+  recipe$dropped <- rbind(unknown, faults)
   recipe$notes <- c(
     if (!all(complete)) {
       sprintf("%d visits lack a value of %s and were left out.", sum(!complete), paste(rare, collapse = ", "))
@@ -173,9 +175,9 @@ redundant_columns <- function(x) {
 #' Fits the Cox model of `recipe`'s terms to `data`.
 #'
 #' @param full also the concordance, and the coxph object that the test of proportional hazards needs.
-#' @return list: `formula`, `terms`, `beta`, `naive_se`, `robust_se`, `means` (of the terms), `separated` (logical, a
-#'   term each), `log_likelihood` (null, model), `concordance`, `model`, `baseline` (step function of days: the
-#'   cumulative hazard at the means), `notes` (sentences).
+#' @return list: `formula`, `terms`, `beta`, `naive_se`, `robust_se`, `means` (of the terms), `separated`
+#'   (logical, a term each), `log_likelihood` (null, model), `concordance`, `model`, `baseline` (step
+#'   function of days: the cumulative hazard at the means), `notes` (sentences).
 fit_cox <- function(data, recipe, full) {
   x <- design_matrix(recipe, data)
   outcome <- survival::Surv(data$gap_days, data$event)
@@ -200,7 +202,8 @@ fit_cox <- function(data, recipe, full) {
   beta <- stats::setNames(as.numeric(model$coefficients), colnames(x))
   means <- colMeans(x)
   sets <- risk_sets(data, sweep(x, 2L, means), beta)
-  separated <- abs(beta) * apply(x, 2L, stats::sd) > separation_limit | seq_along(beta) %in% infinite_terms(heard)
+  steep <- abs(beta) * apply(x, 2L, stats::sd) > separation_limit
+  separated <- steep | seq_along(beta) %in% infinite_terms(heard)
   list(
     formula = paste("Surv(gap_days, event) ~", paste(c(colnames(x), "cluster(user_id)"), collapse = " + ")),
     terms = colnames(x),
@@ -227,15 +230,16 @@ fit_cox <- function(data, recipe, full) {
 
 #' The risk sets of a fit: who could have come back when somebody did.
 #'
-#' Efron's treatment of ties: of d visits that end at one time, the l-th (l = 0, ..., d - 1) faces a risk set from
-#' which l/d of the weight of all d is gone (Therneau & Grambsch, Modeling Survival Data, 2000, section 3.3).
-#' survival's own score residuals take time quadratic in the number of ties; whole days tie nearly everybody.
+#' Efron's treatment of ties: of d visits that end at one time, the l-th (l = 0, ..., d - 1) faces a risk
+#' set from which l/d of the weight of all d is gone (Therneau & Grambsch, Modeling Survival Data, 2000,
+#' section 3.3). survival's own score residuals take time quadratic in the number of ties; whole days tie
+#' nearly everybody.
 #'
 #' @param x the design less its means. @param beta its coefficients.
-#' @return list: `baseline` (step function of days: cumulative hazard where x = 0) and `score` (matrix like x: each
-#'   row's share in the score, ibid. section 4.2).
+#' @return list: `baseline` (step function of days: cumulative hazard where x = 0) and `score` (matrix like
+#'   x: each row's share in the score, ibid. section 4.2).
 risk_sets <- function(data, x, beta) {
-  ratio <- exp(drop(x %*% beta))
+  ratio <- hazard_ratio(x, beta)
   event <- which(data$event)
   times <- sort(unique(data$gap_days[event]))
   last <- findInterval(data$gap_days, times) # how many of the event times each row lived to see
@@ -259,7 +263,8 @@ risk_sets <- function(data, x, beta) {
   seen[event, ] <- whole[last[event], , drop = FALSE] + own[last[event], , drop = FALSE]
   score <- -ratio * (x * seen[, 1L] - seen[, -1L, drop = FALSE])
   observed <- rowsum(mean_x, at) / tied
-  score[event, ] <- score[event, , drop = FALSE] + x[event, , drop = FALSE] - observed[last[event], , drop = FALSE]
+  surprise <- x[event, , drop = FALSE] - observed[last[event], , drop = FALSE]
+  score[event, ] <- score[event, , drop = FALSE] + surprise
   list(baseline = stats::stepfun(times, whole[, 1L]), score = score)
 }
 
@@ -278,12 +283,13 @@ infinite_terms <- function(warnings) {
 
 coefficient_table <- function(fit) {
   beta <- ifelse(fit$separated, NA_real_, fit$beta)
+  se <- ifelse(fit$separated, NA_real_, fit$naive_se)
   robust_se <- ifelse(fit$separated, NA_real_, fit$robust_se)
   z <- beta / robust_se
   width <- stats::qnorm((1 + confidence) / 2) * robust_se
   data.frame(
-    term = fit$terms, estimate = beta, se = ifelse(fit$separated, NA_real_, fit$naive_se), robust_se = robust_se,
-    z = z, p = 2 * stats::pnorm(-abs(z)), lower = beta - width, upper = beta + width, row.names = NULL
+    term = fit$terms, estimate = beta, se = se, robust_se = robust_se, z = z, p = 2 * stats::pnorm(-abs(z)),
+    lower = beta - width, upper = beta + width, row.names = NULL
   )
 }
 
@@ -307,8 +313,11 @@ return_probability <- function(baseline, relative_hazard, away, threshold) {
 }
 
 relative_hazard <- function(fit, recipe, data) {
-  exp(drop(sweep(design_matrix(recipe, data), 2L, fit$means) %*% fit$beta))
+  hazard_ratio(sweep(design_matrix(recipe, data), 2L, fit$means), fit$beta)
 }
+
+# Bounded, so that an absurd value (or a separating term) gives probabilities of 0 or 1, and no NaN.
+hazard_ratio <- function(x, beta) exp(pmin(pmax(drop(x %*% beta), -100), 100))
 
 score_users <- function(score, fit, recipe, threshold) {
   if (is.null(score) || nrow(score) == 0L) return(data.frame(user_id = character(), survival = numeric()))
@@ -334,20 +343,18 @@ survival_curve <- function(used) {
 
 # ---- Hold-out: how good the predictions were that could have been made `holdout_days` ago
 
-#' Fits on what was known at the cutoff, as_of_day - holdout_days - threshold, and predicts at weekly landmarks
-#' after it (van Houwelingen, Scand J Stat 34:70, 2007), for every user who was then away for less than the
-#' threshold, whether they come back in time.
+#' Fits on what was known at the cutoff, as_of_day - holdout_days - threshold, and predicts at weekly
+#' landmarks after it (van Houwelingen, Scand J Stat 34:70, 2007), for every user who was then away for less
+#' than the threshold, whether they come back in time.
 #'
-#' @return list: n predictions, base_rate, Brier scores (of the model, of the base rate itself, and of a model that
-#'   knows the gap alone), concordance, slope and intercept of a logistic calibration, bins; NULL where there is
-#'   nothing to fit or to predict.
+#' @return list: n predictions, base_rate, Brier scores (of the model, of the base rate itself, and of a
+#'   model that knows the gap alone), concordance, slope and intercept of a logistic calibration, bins; NULL
+#'   where there is nothing to fit or to predict.
 evaluate_holdout <- function(visits, covariates, threshold, holdout_days, as_of_day) {
   cutoff <- as_of_day - holdout_days - threshold
   past <- visits[visits$day < cutoff, ]
   past$event <- past$event & past$day + past$gap_days <= cutoff
   past$gap_days <- pmin(past$gap_days, cutoff - past$day)
-  recipe <- covariate_recipe(past, covariates)
-  past <- past[recipe$complete, ]
   landmarks <- seq(cutoff, as_of_day - threshold, by = 7)
   due <- do.call(rbind, lapply(landmarks, function(day) {
     rows <- visits[visits$day <= day & day < visits$day + visits$gap_days & day - visits$day < threshold, ]
@@ -355,6 +362,9 @@ evaluate_holdout <- function(visits, covariates, threshold, holdout_days, as_of_
     rows
   }))
   if (!any(past$event) || nrow(due) == 0L) return(NULL)
+  recipe <- covariate_recipe(past, covariates)
+  past <- past[recipe$complete, ]
+  if (!any(past$event)) return(NULL)
 
   fit <- fit_cox(past, recipe, full = FALSE)
   predicted <- return_probability(fit$baseline, relative_hazard(fit, recipe, due), due$away, threshold)
@@ -370,10 +380,10 @@ assess <- function(predicted, by_gap, came_back) {
   both <- base_rate > 0 && base_rate < 1
   calibration <- if (both) calibration_line(predicted, came_back) else c(NA_real_, NA_real_)
   edges <- unique(stats::quantile(predicted, seq(0, 1, 0.1), names = FALSE))
-  bin <- if (length(edges) > 1L) cut(predicted, edges, include.lowest = TRUE, labels = FALSE) else 1L + 0 * predicted
+  bin <- pmax(1L, findInterval(predicted, edges, rightmost.closed = TRUE))
   list(
-    n = length(predicted), base_rate = base_rate, brier = brier(predicted), brier_base_rate = brier(base_rate),
-    brier_gap_only = brier(by_gap),
+    n = length(predicted), base_rate = base_rate, brier = brier(predicted),
+    brier_base_rate = brier(base_rate), brier_gap_only = brier(by_gap),
     concordance = if (both) unname(survival::concordance(came_back ~ predicted)$concordance) else NA_real_,
     calibration_slope = calibration[2L], calibration_intercept = calibration[1L],
     bins = data.frame(
@@ -383,7 +393,8 @@ assess <- function(predicted, by_gap, came_back) {
   )
 }
 
-# Cox, Biometrika 45:562 (1958): logit(observed) = intercept + slope logit(predicted); 0 and 1 where calibrated.
+# Cox, Biometrika 45:562 (1958): logit(observed) = intercept + slope logit(predicted); 0 and 1 where
+# calibrated.
 calibration_line <- function(predicted, came_back) {
   odds <- stats::qlogis(pmin(pmax(predicted, 1e-6), 1 - 1e-6))
   if (stats::sd(odds) < 1e-9) return(c(NA_real_, NA_real_))

@@ -1,0 +1,179 @@
+# The five forecasts that Prophet's documentation prints for the daily log page views of Peyton Manning
+# (quick start; R output of its version 1.0).
+test_that("Prophet itself forecasts Peyton Manning as published", {
+  history <- utils::read.csv(shared_file("oracle", "peyton_manning.csv"))
+  model <- prophet_model(transform(history, ds = as.Date(ds)), weekly = "auto")
+  ahead <- stats::predict(model, data.frame(ds = as.Date("2017-01-15") + 0:4))
+  expect_equal(ahead$yhat, c(8.2126, 8.5376, 8.3251, 8.1577, 8.1697), tolerance = 0.02 / 8)
+})
+
+test_that("a trend is continued", {
+  set.seed(1)
+  fit <- forecast_of(0.2 + 0.01 * (1:40) + stats::rnorm(40, 0, 0.005))
+  expect_equal(fit$engine, "prophet")
+  expect_equal(fit$forecast$yhat, 0.2 + 0.01 * (41:44), tolerance = 0.02)
+  expect_equal(fit$forecast$week_start, as.Date("2024-01-01") + 7 * (40:43))
+})
+
+test_that("a bend in the trend is found and dated", {
+  set.seed(2)
+  weeks <- 1:60
+  fit <- forecast_of(0.01 * weeks - 0.02 * pmax(0, weeks - 30) + stats::rnorm(60, 0, 0.005))
+  expect_equal(fit$metrics$changepoint_prior_scale, 0.5)
+  expect_equal(sum(fit$changepoints$delta), -0.02, tolerance = 0.1)
+  strongest <- fit$changepoints$week_start[which.min(fit$changepoints$delta)]
+  expect_lt(abs(as.numeric(strongest - as.Date("2024-01-01") - 7 * 30)), 7 * 5)
+})
+
+test_that("a planted week is found, named anomaly, and kept out of the forecast", {
+  set.seed(3)
+  for (n in c(12, 40)) {
+    value <- 0.3 + stats::rnorm(n, 0, 0.01)
+    value[7] <- value[7] + 0.15
+    fit <- forecast_of(value)
+    expect_true(fit$history$anomaly[7])
+    expect_lt(max(abs(fit$forecast$yhat - 0.3)), 0.05)
+  }
+})
+
+test_that("one enormous outlier leaves the judgement of the other weeks as it was", {
+  set.seed(14)
+  value <- 0.3 + 0.01 * (1:20) + stats::rnorm(20, 0, 0.01)
+  plain <- forecast_of(value)
+  wild <- forecast_of(replace(value, 10, 1e6))
+  expect_true(wild$history$anomaly[10])
+  expect_equal(plain$metrics$n_left_out, 0L)
+  expect_equal(wild$history$anomaly[-10], plain$history$anomaly[-10])
+  expect_equal(wild$forecast$yhat, plain$forecast$yhat, tolerance = 0.05)
+  expect_equal(wild$metrics$n_left_out, 1L)
+  expect_match(wild$warnings, "2024-03-04", all = FALSE)
+})
+
+test_that("each week is judged by a fit that did not see it", {
+  set.seed(5)
+  value <- 0.3 + 0.02 * (1:16) + stats::rnorm(16, 0, 0.01)
+  before <- forecast_of(value)
+  i <- 4
+  after <- forecast_of(replace(value, i, value[i] + 0.01))
+  expect_equal(after$engine, before$engine)
+  expect_equal(after$history$expected[i], before$history$expected[i], tolerance = 1e-6)
+  neighbour <- abs(after$history$expected[i + 1] - before$history$expected[i + 1])
+  expect_gt(neighbour, 1e-4)
+})
+
+test_that("an anomaly is what lies outside the interval", {
+  set.seed(6)
+  history <- forecast_of(c(0.3 + stats::rnorm(30, 0, 0.02), 0.5))$history
+  outside <- history$value < history$lower | history$value > history$upper
+  expect_equal(history$anomaly, outside)
+  expect_equal(history$anomaly, abs(history$score) > 2.5)
+  expect_true(history$anomaly[31])
+})
+
+# The judgement alone, with a straight line in place of Prophet: thousands of series in seconds.
+line_engine <- list(expect = function(values, dates, at) {
+  known <- which(!is.na(values))
+  line <- stats::lm.fit(cbind(1, known), values[known])$coefficients
+  list(expected = drop(cbind(1, at) %*% line), inflation = line_inflation(known, at))
+})
+
+test_that("normal weeks are flagged at most at the stated rate, with 8 to 104 weeks", {
+  set.seed(7)
+  stated <- 2 * stats::pnorm(-2.5)
+  for (n in c(8, 12, 26, 104)) {
+    flagged <- replicate(ceiling(12000 / n), {
+      series <- weeks_of(stats::rnorm(n) + 0.1 * seq_len(n))
+      mean(judge_weeks(series, wild_weeks(series$value), line_engine, 2.5)$weeks$anomaly)
+    })
+    allowance <- 3 * stats::sd(flagged) / sqrt(length(flagged))
+    expect_lt(mean(flagged), stated + allowance)
+    expect_gt(mean(flagged), stated / 4)
+  }
+})
+
+test_that("the forecast interval covers the week after at the stated rate", {
+  set.seed(8)
+  level <- 0.8
+  inside <- replicate(60, {
+    weeks <- weeks_of(0.3 + 0.002 * (1:25) + stats::rnorm(25, 0, 0.02))
+    past <- weeks[1:24, ]
+    judged <- judge_weeks(past, rep(FALSE, 24), line_engine, stats::qnorm((1 + level) / 2))
+    ahead <- engines$prophet$ahead(past$value, past$week_start, 1L, 100L)
+    abs(weeks$value[25] - ahead$yhat) <= forecast_half_width(ahead, judged)
+  })
+  expect_gte(sum(inside), stats::qbinom(0.001, 60, level))
+  expect_lte(sum(inside), stats::qbinom(0.999, 60, level))
+  narrow <- prophet_body(weeks_of(0.3 + stats::rnorm(24, 0, 0.02)), anomaly_threshold = 1)
+  expect_equal(fit_prophet(narrow)$metrics$interval_level, 0.6827, tolerance = 1e-4)
+})
+
+test_that("a random walk is forecast by its last value, and that is said", {
+  set.seed(9)
+  value <- cumsum(stats::rnorm(40))
+  fit <- forecast_of(value)
+  expect_equal(fit$engine, "naive")
+  expect_lte(fit$metrics$mae_naive, fit$metrics$mae_prophet)
+  expect_equal(fit$forecast$yhat, rep(value[40], 4))
+  expect_true(all(diff(fit$forecast$upper - fit$forecast$lower) > 0))
+  expect_match(fit$warnings, "no better than a naive forecast", all = FALSE)
+})
+
+test_that("a strong yearly pattern is repeated from the year before", {
+  set.seed(10)
+  pattern <- cumsum(stats::rnorm(52))
+  fit <- forecast_of(rep(pattern, 2) + stats::rnorm(104, 0, 0.01))
+  expect_equal(fit$engine, "seasonal-naive")
+  expect_equal(fit$forecast$yhat, pattern[1:4], tolerance = 0.1)
+})
+
+test_that("a constant metric is forecast as such, and its one other week is an anomaly", {
+  fit <- forecast_of(rep(0.25, 12))
+  expect_equal(fit$engine, "constant")
+  expect_equal(fit$forecast$yhat, rep(0.25, 4))
+  expect_false(any(fit$history$anomaly))
+  odd <- forecast_of(replace(rep(0.25, 12), 5, 0.4))
+  expect_equal(which(odd$history$anomaly), 5L)
+})
+
+test_that("gaps, given or left out, are bridged and not judged", {
+  set.seed(11)
+  value <- 0.3 + stats::rnorm(16, 0, 0.01)
+  given <- weeks_of(replace(value, c(4, 5, 11), NA))
+  fit <- fit_prophet(prophet_body(given))
+  expect_true(all(is.na(fit$history$score[c(4, 5, 11)])))
+  expect_false(any(fit$history$anomaly[c(4, 5, 11)]))
+  expect_true(all(is.finite(fit$history$expected)))
+  short <- fit_prophet(prophet_body(given[-c(4, 5, 11), ]))
+  expect_equal(nrow(short$history), 13L)
+  expect_equal(short$history$expected, fit$history$expected[-c(4, 5, 11)])
+})
+
+test_that("fewer than 8 weeks with a value are refused", {
+  expect_error(forecast_of(stats::rnorm(7)), "needs 8", class = "seedplumber_unfittable")
+  expect_error(forecast_of(c(stats::rnorm(7), NA, NA)), "7 weeks", class = "seedplumber_unfittable")
+})
+
+test_that("dates that are out of order, repeated, or no Mondays are refused by name", {
+  weeks <- weeks_of(stats::rnorm(10))
+  refused <- function(weeks, message) {
+    expect_error(fit_prophet(prophet_body(weeks)), message, class = "seedplumber_invalid")
+  }
+  refused(weeks[c(1, 3, 2, 4:10), ], "week_start\\[2\\] must be later")
+  refused(weeks[c(1, 2, 2, 3:10), ], "week_start\\[2\\] must be later")
+  refused(transform(weeks, week_start = week_start + 1), "must be a Monday")
+})
+
+test_that("a seed decides the forecast, and whole weeks later it is the same", {
+  set.seed(12)
+  value <- 0.3 + 0.01 * (1:14) + stats::rnorm(14, 0, 0.005)
+  expect_equal(forecast_of(value), forecast_of(value))
+  set.seed(1)
+  later <- fit_prophet(prophet_body(weeks_of(value, "2024-03-04")))
+  expect_equal(later$forecast$yhat, forecast_of(value)$forecast$yhat, tolerance = 1e-6)
+})
+
+test_that("another unit gives the same scores", {
+  set.seed(13)
+  value <- 0.3 + 0.01 * (1:14) + stats::rnorm(14, 0, 0.01)
+  expect_equal(forecast_of(1000 * value)$history$score, forecast_of(value)$history$score, tolerance = 0.05)
+})
