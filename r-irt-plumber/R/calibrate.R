@@ -248,8 +248,10 @@ fit_warnings <- function(fitted, covariance, equal_groups) {
     },
     if (length(fitted$item_id) > max_joint_items) {
       sprintf(
-        "With more than %d items, standard errors neglect what items share, and pairs are not examined.",
-        max_joint_items
+        paste(
+          "With more than %d items, standard errors neglect what items share (up to a seventh too small),",
+          "and pairs of items are not examined."
+        ), max_joint_items
       )
     }
   )
