@@ -7,9 +7,9 @@
 # covariance. Coefficients of the slope follow from those of the intercept by z p_k = beta_(k+1) p_(k+1) +
 # alpha_k p_k + beta_k p_(k-1).
 
-# With more items the full matrix (2 x items, squared) costs seconds and hundreds of megabytes. Beyond this only
-# each item's own 2 x 2 block of it is used, which leaves out what items share through the abilities: standard
-# errors are then up to a seventh too small (at 40 answers a learner).
+# With more items the full matrix (2 x items, squared) costs seconds and hundreds of megabytes. Beyond this
+# only each item's own 2 x 2 block of it is used, which leaves out what items share through the abilities:
+# standard errors are then up to a seventh too small (at 40 answers a learner).
 max_joint_items <- 1000L
 
 #' One pass over all learners at given items: scores, observed information, abilities, residuals.
