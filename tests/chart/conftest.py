@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chart")
     group.addoption("--helm", default="", help="3 or 4 (pinned), or a path (the one on PATH, else 4)")
     group.addoption("--crds", type=Path, default=DEFAULT_CRDS, help="folder of the operators' CRDs (%(default)s)")
+    group.addoption("--checkov", default="checkov", help="the command checkov (%(default)s)")
     group.addoption(
         "--examples", type=int, default=DEFAULT_EXAMPLES, help="values drawn by the property tests (%(default)s)"
     )
@@ -152,3 +154,12 @@ def crds(request: pytest.FixtureRequest) -> Path:
 def examples(request: pytest.FixtureRequest) -> int:
     """How many values a property test draws."""
     return int(request.config.getoption("--examples", DEFAULT_EXAMPLES))
+
+
+@pytest.fixture(scope="session")
+def checkov(request: pytest.FixtureRequest) -> str:
+    """The command checkov. It lives in an environment of its own, since it pins a hundred packages."""
+    found = shutil.which(request.config.getoption("--checkov", "checkov"))
+    if not found:
+        pytest.skip("checkov is not installed: pip install checkov==3.3.30 in an environment of its own, or --checkov")
+    return found
