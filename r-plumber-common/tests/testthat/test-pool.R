@@ -1,0 +1,87 @@
+# A service on disk, as the workers load it.
+toy_dir <- function(model, warm) {
+  dir <- tempfile("toy-")
+  dir.create(file.path(dir, "R"), recursive = TRUE)
+  writeLines('service("toy", "0.1.0", warm = "warm", routes = list(
+    fit_route("/toy", "model", "", record(x = number()), record(y = number()))))', file.path(dir, "api.R"))
+  writeLines(c(paste("model <-", model), paste("warm <-", warm)), file.path(dir, "R", "model.R"))
+  dir
+}
+
+start_pool <- function(model, warm = "function() NULL", timeout_secs = 30, queue_length = 2,
+                       env = parent.frame()) {
+  heard <- new.env()
+  heard$events <- character()
+  pool <- worker_pool(
+    toy_dir(model, warm), 1, queue_length, timeout_secs,
+    log = function(...) heard$events <- c(heard$events, list(...)$event), observe_fit = function(route, secs) NULL
+  )
+  at_end(pool$close, env)
+  c(pool, list(heard = heard))
+}
+
+# Runs `action` when the calling test ends.
+at_end <- function(action, env) {
+  do.call(on.exit, list(as.call(list(action)), add = TRUE), envir = env)
+}
+
+wait_for <- function(done, secs = 30) {
+  run_until(done, secs)
+  expect_true(done())
+}
+
+ask_pool <- function(pool, x) {
+  file <- tempfile()
+  writeLines(sprintf('{"x": %s}', x), file)
+  reply <- new.env()
+  promises::then(pool$submit("/toy", file), function(value) reply$value <- value)
+  reply
+}
+
+sleeper <- "function(body) { Sys.sleep(body$x); list(y = body$x) }"
+
+answered <- function(reply) function() !is.null(reply$value)
+
+test_that("a worker that dies fails its own request and is replaced for the next", {
+  pool <- start_pool("function(body) {
+    if (body$x < 0) tools::pskill(Sys.getpid(), 9)
+    list(y = body$x)
+  }")
+  wait_for(pool$ready)
+  first <- ask_pool(pool, -1)
+  second <- ask_pool(pool, 2)
+  wait_for(answered(second))
+  expect_equal(first$value$status, 500L)
+  expect_equal(second$value$status, 200L)
+  expect_equal(pool$gauges()$seed_worker_restarts_total, 1)
+})
+
+test_that("a fit past its deadline is stopped and the worker replaced", {
+  pool <- start_pool(sleeper, timeout_secs = 1)
+  wait_for(pool$ready)
+  slow <- ask_pool(pool, 60)
+  quick <- ask_pool(pool, 0)
+  wait_for(answered(quick))
+  expect_equal(slow$value$status, 503L)
+  expect_match(slow$value$body, "problem:timeout")
+  expect_equal(quick$value$status, 200L)
+})
+
+test_that("the queue has room for as many as declared", {
+  pool <- start_pool(sleeper, queue_length = 1)
+  wait_for(pool$ready)
+  expect_true(pool$has_room())
+  ask_pool(pool, 1)
+  expect_true(pool$has_room())
+  last <- ask_pool(pool, 0)
+  expect_false(pool$has_room())
+  wait_for(answered(last))
+  expect_true(pool$quiet())
+})
+
+test_that("a worker that cannot load its models is never ready, and that is logged", {
+  pool <- start_pool("function(body) NULL", warm = "function() stop('no data')")
+  wait_for(function() pool$gauges()$seed_worker_restarts_total > 0)
+  expect_false(pool$ready())
+  expect_true("worker_lost" %in% pool$heard$events)
+})
