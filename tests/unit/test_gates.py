@@ -25,6 +25,8 @@ def irt_fit(**changes: Any) -> dict[str, Any]:
             "status": ["fitted"] * items,
         },
         "excluded": {"item_id": [], "reason": []},
+        "fit": {"reliability": 0.8, "n_dependent_pairs": 0},
+        "linking": {"slope": 1.0, "rmse": 0.1},
     }
     return fit | changes
 
@@ -154,30 +156,55 @@ def test_irt_that_did_not_converge_is_refused() -> None:
     assert not gates.irt(irt_fit(converged=False)).accepted
 
 
-@pytest.mark.parametrize(("odd", "accepted"), [(2, True), (3, False)])
-def test_irt_refuses_more_than_a_tenth_of_odd_items(odd: int, accepted: bool) -> None:
-    fit = copy.deepcopy(irt_fit())
-    fit["items"]["a"][:odd] = [gates.ITEM_RANGE[1] + 0.01] * odd
-    verdict = gates.irt(fit)
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({"fit": {"reliability": gates.RELIABILITY_MIN, "n_dependent_pairs": 0}}, True),
+        ({"fit": {"reliability": gates.RELIABILITY_MIN - 1e-9, "n_dependent_pairs": 0}}, False),
+        ({"linking": {"slope": gates.LINKING_SLOPE[0], "rmse": 0}}, True),
+        ({"linking": {"slope": gates.LINKING_SLOPE[0] - 1e-9, "rmse": 0}}, False),
+        ({"linking": {"slope": gates.LINKING_SLOPE[1], "rmse": 0}}, True),
+        ({"linking": {"slope": gates.LINKING_SLOPE[1] + 1e-9, "rmse": 0}}, False),
+        ({"linking": {"slope": 1, "rmse": gates.LINKING_RMSE_MAX}}, True),
+        ({"linking": {"slope": 1, "rmse": gates.LINKING_RMSE_MAX + 1e-9}}, False),
+        ({"linking": None}, True),
+        ({"fit": {"reliability": None, "n_dependent_pairs": 0}}, True),
+    ],
+)
+def test_irt_at_both_sides_of_each_threshold(changes: dict[str, Any], accepted: bool) -> None:
+    verdict = gates.irt(irt_fit(**changes))
     assert verdict.accepted is accepted
-    assert "i0" in str(verdict)
+    assert accepted or len(verdict.faults) == 1
 
 
-def test_irt_without_any_item_is_refused() -> None:
-    none = {name: [] for name in irt_fit()["items"]}
-    assert not gates.irt(irt_fit(items=none)).accepted
+@pytest.mark.parametrize(("left_out", "accepted"), [(20, True), (21, False)])
+def test_irt_must_calibrate_half_of_the_items(left_out: int, accepted: bool) -> None:
+    excluded = {"item_id": [f"x{n}" for n in range(left_out)], "reason": ["fewer than 30 answers"] * left_out}
+    verdict = gates.irt(irt_fit(excluded=excluded))
+    assert verdict.accepted is accepted
+    assert accepted or "20 of 41 items could be calibrated: fewer than 30 answers" in str(verdict)
 
 
-def test_irt_without_standard_errors_is_refused() -> None:
+@pytest.mark.parametrize(("a", "said"), [(0.2, False), (0.2 - 1e-9, True), (4.0, False), (4.0 + 1e-9, True)])
+def test_irt_names_items_with_an_odd_discrimination(a: float, said: bool) -> None:
     fit = copy.deepcopy(irt_fit())
-    fit["items"]["se_b"][3] = None
-    assert "standard errors" in str(gates.irt(fit))
+    fit["items"]["a"][7] = a
+    verdict = gates.irt(fit)
+    assert verdict.accepted
+    assert ("i7" in str(verdict)) is said
 
 
-@pytest.mark.parametrize(("left_out", "said"), [(20, False), (21, True)])
-def test_irt_says_when_most_items_are_left_out(left_out: int, said: bool) -> None:
-    excluded = {"item_id": [f"x{n}" for n in range(left_out)], "reason": ["too few"] * left_out}
-    assert ("could not be calibrated" in str(gates.irt(irt_fit(excluded=excluded)))) is said
+@pytest.mark.parametrize(("vague", "said"), [(2, False), (3, True)])
+def test_irt_says_when_difficulties_are_hardly_known(vague: int, said: bool) -> None:
+    fit = copy.deepcopy(irt_fit())
+    fit["items"]["se_b"][:vague] = [gates.SE_B_MAX + 1e-9] * vague
+    assert ("hardly known" in str(gates.irt(fit))) is said
+
+
+def test_irt_says_when_items_depend_on_each_other() -> None:
+    verdict = gates.irt(irt_fit(fit={"reliability": 0.8, "n_dependent_pairs": 3}))
+    assert verdict.accepted
+    assert "3 pairs of items" in str(verdict)
 
 
 @pytest.mark.parametrize(("ari", "accepted"), [(gates.STABILITY_MIN, True), (gates.STABILITY_MIN - 1e-9, False)])

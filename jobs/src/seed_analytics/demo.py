@@ -64,8 +64,8 @@ PLANS = {
         tuple(stage for stage in STAGES if stage != "calibrate-irt-weekly"),
         {"BRMS_SCORE_SOURCE": "A_t", "PROPHET_METRICS": "A_t", "PROPHET_LOOKBACK_WEEKS": "30"},
     ),
-    # Learners practised for days, not months.
-    "memphis": Plan(("calibrate-irt-weekly",)),
+    # Learners practised for days, not months; in two conditions with items of their own, to which they came by chance.
+    "memphis": Plan(("calibrate-irt-weekly",), {"MIRT_EQUAL_GROUPS": "true"}),
 }
 """Name of a public data set (`datasets.ADAPTERS`) -> what is run on it."""
 

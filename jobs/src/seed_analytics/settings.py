@@ -157,6 +157,16 @@ class IrtSettings(IrtService):
     mirt_linking: Literal["mean-sigma", "fixed"] = _setting(
         "mean-sigma", "How anchor items (tag 'anchor') carry the scale over from run to run."
     )
+    mirt_prior_a_sdlog: float = _setting(
+        0.5,
+        "Spread of the lognormal prior (median 1) on discrimination, which tames items with few answers. 0: none.",
+        ge=0,
+        le=10,
+    )
+    mirt_equal_groups: bool = _setting(
+        False,
+        "Items fall into groups that no learner links: true fits them together, as if the groups were equally able.",
+    )
     mirt_max_retries: int = _setting(3, "Tries again when the service does not answer.", ge=0, le=20)
     mirt_retry_delay_secs: float = _setting(5, "First wait between tries, seconds; doubled each time.", ge=0, le=600)
     irt_update_question_meta: bool = _setting(False, "Also write a and b into question.meta -> irt.")

@@ -23,7 +23,7 @@ from seed_analytics.report.words import (
     significant,
     things,
 )
-from seed_analytics.stages.gates import SE_B_REMARK
+from seed_analytics.stages.gates import SE_B_MAX
 
 TABLES = ("analytics_runs", "irt_fit_meta", "irt_item_params", "irt_abilities")
 MOST = 200  # items listed
@@ -208,8 +208,8 @@ def _found(
         (
             "Median standard error of b",
             number(middle),
-            ("! known poorly" if finite(middle) and middle > SE_B_REMARK else "✓ known well enough")
-            + f" (at most {SE_B_REMARK})",
+            ("! known poorly" if finite(middle) and middle > SE_B_MAX else "✓ known well enough")
+            + f" (at most {SE_B_MAX})",
         ),
         ("Abilities", f"{number(spread.get('mean'))} ± {number(spread.get('sd'))}", "mean and standard deviation"),
     ]

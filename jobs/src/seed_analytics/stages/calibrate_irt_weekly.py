@@ -12,6 +12,7 @@ from seed_analytics.settings import IrtSettings
 from seed_analytics.stages import gates
 
 MIN_ITEMS, MIN_LEARNERS = 3, 30  # a 2PL has no unique solution below three items
+MIN_ANCHORS = 2  # a scale has a zero and a unit
 
 
 def extract(run: Run[IrtSettings]) -> dict[str, Columns]:
@@ -39,17 +40,22 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
     answered = set(data["responses"]["item_id"])
     rows = [row for row, item in enumerate(data["anchors"]["item_id"]) if item in answered]
     anchors = {name: [column[row] for row in rows] for name, column in data["anchors"].items()}
-    body = {
+    body: dict[str, Any] = {
         "responses": data["responses"],
         "model": settings.mirt_model,
         "min_answers": settings.mirt_min_answers,
         "linking": settings.mirt_linking,
+        "equal_groups": settings.mirt_equal_groups,
         "seed": settings.seed,
-    } | ({"anchors": anchors} if rows else {})
+    }
+    if len(rows) >= MIN_ANCHORS:
+        body["anchors"] = anchors
+    if settings.mirt_prior_a_sdlog:
+        body["prior_a"] = {"meanlog": 0, "sdlog": settings.mirt_prior_a_sdlog}
     reply = clients.irt(settings).post(
         "/irt/calibrate",
         body,
-        expect=("items", "abilities", "excluded", "converged", "log_likelihood", "versions"),
+        expect=("items", "abilities", "excluded", "converged", "fit", "versions"),
     )
     run.versions |= reply["versions"]
     return reply
@@ -58,7 +64,7 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
 def publish(run: Run[IrtSettings], fit: dict[str, Any]) -> None:
     """Add this run's items and abilities to the history."""
     own = ("model", "n_users", "n_items", "n_responses", "log_likelihood", "linking")
-    tables = ("items", "abilities", "excluded", "versions")
+    tables = ("items", "abilities", "excluded", "dependent_pairs", "versions")
     metrics = {name: value for name, value in fit.items() if name not in (*own, *tables)}
     run.insert("irt_fit_meta", run_id=run.run_id, **{name: fit[name] for name in own}, metrics=metrics)
     items, excluded = fit["items"], fit["excluded"]

@@ -23,35 +23,51 @@ CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
 CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to act on
 PH_REMARK_P = 0.001  # large samples reject every hypothesis: said, not refused
 HAZARD_RATIO_MAX = 1000.0  # a covariate that decides alone: separation
-EXCLUDED_MAX = 0.5  # share of the items that could not be calibrated
-SE_B_REMARK = 1.0  # median standard error of difficulty, in standard deviations of ability
-ITEM_RANGE = (0.05, 6.0)  # discrimination that questionnaires and tests show
+CALIBRATED_MIN = 0.5  # share of the answered items
+RELIABILITY_MIN = 0.3  # of the abilities; below, nine tenths of the order of two learners is chance
+LINKING_SLOPE = (0.5, 2.0)  # unit of ability by the anchors, against the calibrated learners' own
+LINKING_RMSE_MAX = 0.5  # how far anchors are from their old difficulties, in standard deviations of ability
+A_USUAL = (0.2, 4.0)  # discrimination that tests show
+SE_B_MAX, VAGUE_SHARE = 1.0, 0.1  # difficulty known to a standard deviation of ability; share of items beyond it
 
 
 def irt(fit: dict[str, Any]) -> Verdict:
-    """Judge a calibration: converged, one scale, parameters in a range that items have."""
-    faults, remarks = [], [str(warning) for warning in fit.get("warnings") or []]
+    """Judge a calibration: converged, telling more than chance, one scale, on the scale of the anchors."""
     items, excluded = fit["items"], fit["excluded"]
     fitted, left_out = len(items["item_id"]), len(excluded["item_id"])
+    faults, remarks = [], [str(warning) for warning in fit["warnings"]]
     if not fit["converged"]:
-        faults.append(f"EM did not converge in {fit.get('n_iterations')} iterations")
-    if not fitted:
-        faults.append("No item could be calibrated")
-    elif left_out > EXCLUDED_MAX * (fitted + left_out):
-        remarks.append(f"{left_out} of {fitted + left_out} items could not be calibrated")
-    odd = [
-        item for item, a in zip(items["item_id"], items["a"], strict=True) if not ITEM_RANGE[0] <= a <= ITEM_RANGE[1]
-    ]
-    if odd and len(odd) > fitted / 10:
-        faults.append(f"{len(odd)} of {fitted} items have a discrimination outside {ITEM_RANGE}: {_some(odd)}")
-    elif odd:
-        remarks.append(f"Items with a discrimination outside {ITEM_RANGE}: {_some(odd)}")
-    if any(se is None for se in (*items["se_a"], *items["se_b"])) and "anchor" not in items["status"]:
-        faults.append("The information matrix has no inverse, so there are no standard errors")
-    errors = sorted(se for se in items["se_b"] if se is not None)
-    if errors and errors[len(errors) // 2] > SE_B_REMARK:
-        remarks.append(f"Difficulties are known poorly: median standard error {errors[len(errors) // 2]:.2f}")
+        faults.append(f"EM did not converge in {fit['n_iterations']} iterations")
+    if fitted < CALIBRATED_MIN * (fitted + left_out):
+        faults.append(f"Only {fitted} of {fitted + left_out} items could be calibrated: {_some(excluded['reason'], 1)}")
+    reliability = fit["fit"]["reliability"]
+    if reliability is not None and reliability < RELIABILITY_MIN:
+        faults.append(f"The answers hardly tell learners apart: reliability {reliability:.2f}, below {RELIABILITY_MIN}")
+    faults += _linking_faults(fit.get("linking"))
+    odd = [item for item, a in zip(items["item_id"], items["a"], strict=True) if not A_USUAL[0] <= a <= A_USUAL[1]]
+    if odd:
+        remarks.append(f"Items with a discrimination outside {A_USUAL[0]} to {A_USUAL[1]}: {_some(odd)}")
+    vague = [item for item, se in zip(items["item_id"], items["se_b"], strict=True) if se is not None and se > SE_B_MAX]
+    if len(vague) > VAGUE_SHARE * fitted:
+        remarks.append(f"The difficulty of {len(vague)} of {fitted} items is hardly known (se above {SE_B_MAX:g})")
+    dependent = fit["fit"]["n_dependent_pairs"]
+    if dependent:
+        remarks.append(f"{dependent} pairs of items share more than ability explains (Q3)")
     return Verdict(tuple(faults), tuple(remarks))
+
+
+def _linking_faults(linking: dict[str, Any] | None) -> list[str]:
+    faults = []
+    if linking and not LINKING_SLOPE[0] <= linking["slope"] <= LINKING_SLOPE[1]:
+        faults.append(
+            f"The anchors have another unit than before: slope {linking['slope']:.2f}, outside {LINKING_SLOPE}"
+        )
+    if linking and linking["rmse"] > LINKING_RMSE_MAX:
+        faults.append(
+            f"The anchors have moved against each other: {linking['rmse']:.2f} standard deviations of ability "
+            f"from where they were, above {LINKING_RMSE_MAX}. Has an anchor item been changed?"
+        )
+    return faults
 
 
 def segments(fit: Segments) -> Verdict:
