@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ LONGEST_RELEASE = "r" * 53
 
 class Refused(Exception):
     """Helm did not render: the message is what the user reads."""
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[Obj, ...]:
+    """Read one document; most documents of one render stand in the next one too."""
+    return tuple(freeze(document, Obj) for document in load_all(text))
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Release:
 
     @cached_property
     def objects(self) -> tuple[Obj, ...]:
-        return tuple(freeze(document, Obj) for document in load_all(self.text))
+        return tuple(obj for document in re.split(r"^---$", self.text, flags=re.MULTILINE) for obj in _read(document))
 
     @cached_property
     def by_id(self) -> Mapping[str, Obj]:

@@ -159,8 +159,10 @@ def is_not_told_of_every_service_by_environment(pod: Pod, _: Release) -> Iterato
 
 # --- Containers -------------------------------------------------------------------------------------------------------
 
+# The grammar of https://pkg.go.dev/github.com/distribution/reference
 IMAGE = re.compile(
-    r"(?P<repository>(?:[a-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?)+(?::\d+)?/)?"
+    r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(?P<digest>sha256:[a-f0-9]{64}))?"
 )
 
