@@ -19,10 +19,12 @@ YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
 # Fast ones first.
 SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
 
+include Makefile.images
+
 .PHONY: help setup demo stop test test-r lint format bench clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
 	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'."
