@@ -206,7 +206,7 @@ fit_cox <- function(data, recipe, full) {
   separated <- steep | seq_along(beta) %in% infinite_terms(heard)
   list(
     formula = paste("Surv(gap_days, event) ~", paste(c(colnames(x), "cluster(user_id)"), collapse = " + ")),
-    terms = colnames(x),
+    terms = recipe$terms,
     beta = beta,
     naive_se = if (is.null(model$var)) numeric() else sqrt(diag(model$var)),
     robust_se = if (full) robust_errors(sets, data$user_id, model$var),

@@ -19,7 +19,7 @@ answer <- function(service, path, body) {
       problem("invalid", "The request is not as declared in /openapi.json.", e$errors)
     },
     seedplumber_invalid = function(e) {
-      problem("invalid", conditionMessage(e), list(list(field = e$field, message = e$reason)))
+      problem("invalid", paste0(conditionMessage(e), "."), list(list(field = e$field, message = e$reason)))
     },
     seedplumber_unfittable = function(e) problem("unfittable", conditionMessage(e)),
     error = function(e) {
@@ -53,7 +53,7 @@ parse_json <- function(body) {
     suppressWarnings(jsonlite::parse_json(text, simplifyVector = FALSE)),
     error = function(e) {
       first <- strsplit(conditionMessage(e), "\n", fixed = TRUE)[[1L]][1L]
-      refuse("The body is not JSON: ", trimws(first))
+      refuse("The body is not JSON: ", trimws(first), ".")
     }
   )
 }

@@ -14,7 +14,8 @@ start_pool <- function(model, warm = "function() NULL", timeout_secs = 30, queue
   heard$events <- character()
   pool <- worker_pool(
     toy_dir(model, warm), 1, queue_length, timeout_secs,
-    log = function(...) heard$events <- c(heard$events, list(...)$event), observe_fit = function(route, secs) NULL
+    log = function(...) heard$events <- c(heard$events, list(...)$event),
+    observe_fit = function(route, secs) NULL
   )
   at_end(pool$close, env)
   c(pool, list(heard = heard))

@@ -1,0 +1,246 @@
+"""How a service bears trouble: long fits, full queues, killed workers, signals, wrong settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from fits import FITS, weeks
+from seed_analytics.local import RService
+from support import ROOT
+
+PATH = "/prophet/fit"
+QUICK = FITS["r-forecast-plumber"][PATH]
+# Draws of future trends take about half a millisecond each: a fit of ten seconds and more.
+SLOW = {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8}
+
+
+def post(service: RService, body: dict[str, Any] = QUICK) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {service.token}"}
+    return httpx.post(service.base_url + PATH, json=body, headers=headers, timeout=180)
+
+
+def gauge(service: RService, name: str) -> float:
+    lines = httpx.get(f"{service.base_url}/metrics", timeout=30).text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
+
+
+def wait_until(done: Callable[[], bool], secs: float = 60) -> None:
+    deadline = time.monotonic() + secs
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def slow_fit(service: RService) -> Iterator[Future[httpx.Response]]:
+    """Run a long fit; the body of the statement starts when a worker has it."""
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(post, service, SLOW)
+        wait_until(lambda: gauge(service, "seed_workers_busy") == 1)
+        yield reply
+
+
+def log_of(service: RService) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in service.log_path.read_text().splitlines() if line.startswith("{")]
+
+
+def workers_of(service: RService) -> list[psutil.Process]:
+    """The R processes that the service's HTTP process has started."""
+    (http,) = [p for p in psutil.Process(service.pid).children() if "R" in p.name()]
+    return [child for child in http.children() if "R" in child.name()]
+
+
+def kind(reply: httpx.Response) -> str:
+    assert reply.headers["content-type"] == "application/problem+json"
+    return str(reply.json()["type"]).rpartition(":")[2]
+
+
+def test_health_and_metrics_answer_while_a_fit_runs(start: Callable[..., RService]) -> None:
+    service = start()
+    with slow_fit(service) as reply:
+        for path in ("healthz", "readyz", "metrics", "openapi.json"):
+            assert httpx.get(f"{service.base_url}/{path}", timeout=30).status_code == 200
+        assert not reply.done()
+        assert reply.result().status_code == 200
+
+
+def test_a_full_queue_is_busy_and_says_when_to_come_back(start: Callable[..., RService]) -> None:
+    service = start(QUEUE_LENGTH="0")
+    with slow_fit(service) as running:
+        reply = post(service)
+        assert (reply.status_code, kind(reply)) == (503, "busy")
+        assert int(reply.headers["retry-after"]) > 0
+        assert running.result().status_code == 200
+    assert post(service).status_code == 200
+
+
+def test_a_fit_waits_in_the_queue(start: Callable[..., RService]) -> None:
+    service = start(QUEUE_LENGTH="1")
+    with slow_fit(service) as running, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, service)
+        wait_until(lambda: gauge(service, "seed_queue_length") == 1)
+        assert post(service).status_code == 503
+        assert running.result().status_code == waiting.result().status_code == 200
+
+
+def test_two_workers_fit_at_once(start: Callable[..., RService]) -> None:
+    service = start(WORKERS="2", QUEUE_LENGTH="0")
+    wait_until(lambda: gauge(service, "seed_workers") == 2)
+    with slow_fit(service) as running:
+        assert post(service).status_code == 200
+        assert not running.done()
+
+
+def test_a_killed_worker_fails_its_fit_alone(start: Callable[..., RService]) -> None:
+    service = start()
+    with slow_fit(service) as reply:
+        (worker,) = workers_of(service)
+        worker.kill()
+        assert (reply.result().status_code, kind(reply.result())) == (500, "internal")
+    assert post(service).status_code == 200
+    assert gauge(service, "seed_worker_restarts_total") == 1
+
+
+def test_an_idle_worker_that_is_killed_is_replaced(start: Callable[..., RService]) -> None:
+    service = start()
+    (worker,) = workers_of(service)
+    worker.kill()
+    wait_until(lambda: gauge(service, "seed_worker_restarts_total") == 1)
+    assert post(service).status_code == 200
+
+
+def test_a_fit_past_its_deadline_is_stopped(start: Callable[..., RService]) -> None:
+    service = start(FIT_TIMEOUT_SECS="1")
+    with slow_fit(service) as reply:
+        assert (reply.result().status_code, kind(reply.result())) == (503, "timeout")
+    wait_until(lambda: httpx.get(f"{service.base_url}/readyz").status_code == 200)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_lets_the_running_fit_finish(start: Callable[..., RService], sent: signal.Signals) -> None:
+    service = start(SHUTDOWN_GRACE_SECS="120")
+    process = psutil.Process(service.pid)
+    workers = workers_of(service)
+    with slow_fit(service) as reply:
+        os.kill(service.pid, sent)
+        wait_until(lambda: httpx.get(f"{service.base_url}/readyz", timeout=30).status_code == 503)
+        assert httpx.get(f"{service.base_url}/healthz", timeout=30).status_code == 200
+        refused = post(service)
+        assert (refused.status_code, kind(refused)) == (503, "busy")
+        assert refused.headers["retry-after"]
+        assert reply.result().status_code == 200
+    assert process.wait(30) == 0
+    assert psutil.wait_procs(workers, 10)[1] == []
+    assert log_of(service)[-1] == {**log_of(service)[-1], "event": "stopped", "finished": True}
+
+
+def test_a_fit_that_outlasts_the_grace_is_given_up(start: Callable[..., RService]) -> None:
+    service = start(SHUTDOWN_GRACE_SECS="1")
+    process = psutil.Process(service.pid)
+    with slow_fit(service) as reply:
+        os.kill(service.pid, signal.SIGTERM)
+        assert (reply.result().status_code, kind(reply.result())) == (503, "busy")
+    assert process.wait(30) == 0
+
+
+def test_workers_do_not_outlive_a_killed_server(start: Callable[..., RService]) -> None:
+    service = start()
+    with slow_fit(service) as reply:
+        workers = workers_of(service)
+        workers[0].parent().kill()
+        assert psutil.wait_procs(workers, 30)[1] == []
+        with pytest.raises(httpx.TransportError):
+            reply.result()
+
+
+def test_workers_hold_no_socket_of_the_server(start: Callable[..., RService]) -> None:
+    (worker,) = workers_of(start())
+    assert worker.net_connections() == []
+
+
+def test_workers_do_not_know_the_token(start: Callable[..., RService]) -> None:
+    service = start(token="a-secret-token")  # noqa: S106
+    (worker,) = workers_of(service)
+    post(service)
+    read = "import sys, psutil; print(psutil.Process(int(sys.argv[1])).environ())"
+    told = subprocess.run(
+        [sys.executable, "-c", read, str(worker.pid)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "PATH" in told
+    assert "a-secret-token" not in told
+
+
+def test_the_log_has_a_line_for_each_request_and_never_the_token(start: Callable[..., RService]) -> None:
+    service = start(token="a-secret-token")  # noqa: S106
+    post(service)
+    httpx.get(f"{service.base_url}/nowhere", headers={"Authorization": "Bearer another-token"})
+    lines = [line for line in log_of(service) if "route" in line and line["route"] not in ("/readyz",)]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [
+        ("POST", PATH, 200),
+        ("GET", "other", 404),
+    ]
+    assert all(line.keys() >= {"timestamp", "service", "seconds", "bytes"} for line in lines)
+    assert "token" not in service.log_path.read_text()
+
+
+def test_a_token_with_a_trailing_newline_is_the_token(start: Callable[..., RService]) -> None:
+    service = start(token="secret\n")  # noqa: S106
+    reply = httpx.post(service.base_url + PATH, json=QUICK, headers={"Authorization": "Bearer secret"}, timeout=60)
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, "INTERNAL_TOKEN"),
+        ({"INTERNAL_TOKEN": " \n"}, "INTERNAL_TOKEN"),
+        ({"INTERNAL_TOKEN": "x", "PORT": "http"}, "PORT"),
+        ({"INTERNAL_TOKEN": "x", "WORKERS": "0"}, "WORKERS"),
+        ({"INTERNAL_TOKEN": "x", "ALLOW_ANONYMOUS": "maybe"}, "ALLOW_ANONYMOUS"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_stop_the_start_with_78_and_are_named(name: str, env: dict[str, str], said: str) -> None:
+    base = {key: value for key, value in os.environ.items() if key != "INTERNAL_TOKEN"}
+    done = subprocess.run(
+        [ROOT / "r-plumber-common" / "serve", ROOT / name],
+        env={**base, "PORT": "0", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert done.stderr.startswith(said)
+
+
+def test_a_port_in_use_stops_the_start_with_78(start: Callable[..., RService]) -> None:
+    port = start().base_url.rpartition(":")[2]
+    again = start(PORT=port, ready=False)
+    process = psutil.Process(again.pid)
+    assert process.wait(60) == 78
+    assert f"port {port}: is it in use?" in again.log_path.read_text()
+
+
+def test_anonymous_callers_are_served_only_where_that_is_allowed(start: Callable[..., RService]) -> None:
+    service = start(token="", ALLOW_ANONYMOUS="true")
+    assert httpx.post(service.base_url + PATH, json=QUICK, timeout=60).status_code == 200
+
+
+def test_plain_logs_are_readable_lines(start: Callable[..., RService]) -> None:
+    service = start(LOG_FORMAT="plain", PORT="0", ready=False)
+    wait_until(lambda: "event=started" in service.log_path.read_text())
+    assert " r-forecast-plumber event=started version=0.1.0 host=127.0.0.1 port=" in service.log_path.read_text()
