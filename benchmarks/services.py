@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import httpx
 import numpy as np
-from seed_analytics.demo import SERVICES
+from seed_analytics.clients import SERVICES
 from seed_analytics.local import RService
 
 from benchmarks._measure import Row, resident_mb, within

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seed_analytics.demo import SERVICES, STAGES
+from seed_analytics.clients import SERVICES
+from seed_analytics.demo import STAGES
 from seed_analytics.local import RService
 
 from benchmarks._measure import Row, simulated, stage

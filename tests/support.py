@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from seed_analytics import cli
-from seed_analytics.demo import SERVICES
+from seed_analytics.clients import SERVICES
 from seed_analytics.local import Postgres, RService
 
 ROOT = Path(__file__).resolve().parents[1]

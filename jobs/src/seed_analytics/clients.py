@@ -9,14 +9,18 @@ from typing import Any
 import httpx
 import stamina
 import structlog
-from pydantic import HttpUrl, SecretStr
 
 from seed_analytics.errors import ConfigFault, Rejected, StageError, Unavailable
 from seed_analytics.logs import redact
 from seed_analytics.numbers import dumps
-from seed_analytics.settings import BrmsService, ForecastService, IrtService
+from seed_analytics.settings import Settings
 
 log = structlog.get_logger()
+
+SERVICES = {"R_IRT": "r-irt-plumber", "R_FORECAST": "r-forecast-plumber", "R_BRMS": "r-brms-plumber"}
+"""Prefix of the settings that say where a service is -> its name."""
+RETRIES = {"retries": "mirt_max_retries", "retry_delay_secs": "mirt_retry_delay_secs"}
+"""Attribute of RService -> setting of calibrate-irt-weekly, the one stage that lets its retries be set."""
 
 UNFITTABLE = "urn:seed-analytics:problem:unfittable"
 MAX_RETRY_AFTER_SECS = 60.0
@@ -151,44 +155,25 @@ def _retry_after(reply: httpx.Response) -> float:
     return min(float(said), MAX_RETRY_AFTER_SECS) if said.isdigit() else 0.0
 
 
-def _service(name: str, prefix: str, url: HttpUrl, token: SecretStr, timeout: float, **retry: Any) -> RService:
-    return RService(name, prefix, str(url).rstrip("/"), token.get_secret_value(), timeout, **retry)
+def client(name: str, settings: Settings) -> RService:
+    """Return the client of a service by its name, as a stage's settings describe it.
 
+    Args:
+        name: for example ``r-irt-plumber``.
+        settings: of a class that knows the service (``IrtService``, ``ForecastService``, ``BrmsService``).
 
-def irt(settings: IrtService) -> RService:
-    """Return the client of r-irt-plumber, with the retries of calibrate-irt-weekly where its settings are given."""
-    retry = {
-        key: getattr(settings, field)
-        for key, field in (("retries", "mirt_max_retries"), ("retry_delay_secs", "mirt_retry_delay_secs"))
-        if hasattr(settings, field)
+    """
+    prefix = next(prefix for prefix, service in SERVICES.items() if service == name)
+    own = {key: getattr(settings, f"{prefix.lower()}_{key}") for key in ("base_url", "internal_token", "timeout_secs")}
+        field: getattr(settings, f"{prefix.lower()}_{field}")
+        for field in ("base_url", "internal_token", "timeout_secs")
     }
-    return _service(
-        "r-irt-plumber",
-        "R_IRT",
-        settings.r_irt_base_url,
-        settings.r_irt_internal_token,
-        settings.r_irt_timeout_secs,
+    retry = {field: getattr(settings, setting) for field, setting in RETRIES.items() if hasattr(settings, setting)}
+    return RService(
+        name=name,
+        prefix=prefix,
+        base_url=str(own["base_url"]).rstrip("/"),
+        token=own["internal_token"].get_secret_value(),
+        timeout_secs=own["timeout_secs"],
         **retry,
-    )
-
-
-def forecast(settings: ForecastService) -> RService:
-    """Return the client of r-forecast-plumber."""
-    return _service(
-        "r-forecast-plumber",
-        "R_FORECAST",
-        settings.r_forecast_base_url,
-        settings.r_forecast_internal_token,
-        settings.r_forecast_timeout_secs,
-    )
-
-
-def brms(settings: BrmsService) -> RService:
-    """Return the client of r-brms-plumber."""
-    return _service(
-        "r-brms-plumber",
-        "R_BRMS",
-        settings.r_brms_base_url,
-        settings.r_brms_internal_token,
-        settings.r_brms_timeout_secs,
     )

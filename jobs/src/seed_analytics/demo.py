@@ -26,12 +26,11 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from seed_analytics.clients import SERVICES
 from seed_analytics.errors import ExitCode, StageError, TryLater
 from seed_analytics.local import Child, Postgres, Recorded, RService, checkout, postgres_binaries, tail
 
 DATABASE = "seedtest"
-SERVICES = {"R_IRT": "r-irt-plumber", "R_FORECAST": "r-forecast-plumber", "R_BRMS": "r-brms-plumber"}
-"""Prefix of the settings that say where a service is -> its name."""
 STAGES = {
     "calibrate-irt-weekly": "r-irt-plumber",
     "cluster-segments": None,

@@ -11,8 +11,8 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from seed_analytics import clients, db
-from seed_analytics.clients import RService
+from seed_analytics import db
+from seed_analytics.clients import SERVICES, RService, client
 from seed_analytics.errors import ExitCode, InputFault, StageError, TryLater, Unavailable
 from seed_analytics.settings import VerifySettings
 
@@ -54,7 +54,7 @@ def verify(settings: VerifySettings) -> ExitCode:
         TryLater: a stage has no fresh numbers.
 
     """
-    services = (clients.irt(settings), clients.forecast(settings), clients.brms(settings))
+    services = [client(name, settings) for name in SERVICES.values()]
     checks = [health(service) for service in services] if settings.verify_services else []
     with (
         db.translated(),

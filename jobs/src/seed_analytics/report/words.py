@@ -25,7 +25,7 @@ FEATURES: dict[str, tuple[str, str, str, str]] = {
 
 TERMS: dict[str, tuple[str, str, float]] = {
     "log_previous_gap": ("break before this visit", "twice as long", 2.0),
-    "log_visits_28d": ("visits in 28 days", "twice as many", 2.0),
+    "visits_per_week": ("visits a week, over 28 days", "one more", 1.0),
     "log_activity": ("answers at this visit", "twice as many", 2.0),
     "accuracy_28d": ("share right in 28 days", "10 points more", 0.1),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seed_analytics import clients
+from seed_analytics.clients import client
 from seed_analytics.db import Columns
 from seed_analytics.errors import TooLittleData
 from seed_analytics.run import Run, Stage
@@ -52,7 +52,7 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
         body["anchors"] = anchors
     if settings.mirt_prior_a_sdlog:
         body["prior_a"] = {"meanlog": 0, "sdlog": settings.mirt_prior_a_sdlog}
-    reply = clients.irt(settings).post(
+    reply = client("r-irt-plumber", settings).post(
         "/irt/calibrate",
         body,
         expect=("items", "abilities", "excluded", "converged", "fit", "versions"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seed_analytics import clients
+from seed_analytics.clients import client
 from seed_analytics.db import Columns
 from seed_analytics.errors import Rejected, TooLittleData
 from seed_analytics.numbers import by_key
@@ -80,7 +80,7 @@ def patterns(students: Columns) -> tuple[Columns, float]:
 
 def fit(run: Run[GrowthSettings], data: dict[str, Any]) -> dict[str, Any]:
     """Sample the population's six parameters, then give each learner's prediction at the horizon."""
-    settings, service, scaling = run.settings, clients.brms(run.settings), data["scaling"]
+    settings, service, scaling = run.settings, client("r-brms-plumber", run.settings), data["scaling"]
     students, last = data["students"], scaling["span"]
     horizon = (last + settings.brms_horizon_weeks - scaling["middle"]) / scaling["span"]
     target = settings.metrics_default_target or scaling["center"]

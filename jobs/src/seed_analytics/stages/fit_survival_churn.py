@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seed_analytics import clients
+from seed_analytics.clients import client
 from seed_analytics.db import Columns
 from seed_analytics.errors import TooLittleData
 from seed_analytics.numbers import by_key
@@ -12,7 +12,7 @@ from seed_analytics.run import Run, Stage, merge_kpis
 from seed_analytics.settings import SurvivalSettings
 from seed_analytics.stages import gates
 
-COVARIATES = ("log_previous_gap", "log_visits_28d", "log_activity", "accuracy_28d")
+COVARIATES = ("log_previous_gap", "visits_per_week", "log_activity", "accuracy_28d")
 MIN_EVENTS = 40  # ten a covariate: Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
 
 
@@ -36,7 +36,7 @@ def fit(run: Run[SurvivalSettings], visits: Columns) -> dict[str, Any]:
 
     settings = run.settings
     last = rows(visits["is_last"], "user_id", "gap_days", *COVARIATES)
-    reply = clients.forecast(settings).post(
+    reply = client("r-forecast-plumber", settings).post(
         "/survival/fit",
         {
             "visits": rows([gap > 0 for gap in visits["gap_days"]], "user_id", "day", "gap_days", "event", *COVARIATES),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seed_analytics import clients
+from seed_analytics.clients import client
 from seed_analytics.db import Columns
 from seed_analytics.errors import TooLittleData
 from seed_analytics.run import Run, Stage
@@ -38,7 +38,7 @@ def extract(run: Run[ProphetSettings]) -> dict[str, Columns]:
 
 def fit(run: Run[ProphetSettings], series: dict[str, Columns]) -> list[dict[str, Any]]:
     """Forecast each metric; each week is judged by a fit that did not see it."""
-    settings, service = run.settings, clients.forecast(run.settings)
+    settings, service = run.settings, client("r-forecast-plumber", run.settings)
     replies = []
     for metric, weeks in series.items():
         body = {

@@ -28,7 +28,8 @@ SELECT user_id,
     next_gap IS NULL AS is_last,
     -- no visit in the warm-up counts as 56 days away
     ln(coalesce(previous_gap, 56))::float AS log_previous_gap,
-    ln(visits_28d)::float AS log_visits_28d,
+    -- not its logarithm, which tells the rare visitors far apart, whose few visits are mostly chance
+    visits_28d / 4.0::float AS visits_per_week,
     ln(activity)::float AS log_activity,
     -- half right where nothing was answered (rule of succession)
     ((correct_28d + 1.0) / (answers_28d + 2.0))::float AS accuracy_28d,
