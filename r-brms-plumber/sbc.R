@@ -1,7 +1,7 @@
 # Simulation-based calibration of the marginal engine and of P (Talts, Betancourt, Simpson, Vehtari, Gelman
 # 2018, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv:1804.06788).
 #
-#   Rscript r-brms-plumber/sbc.R [FITS [SEED]] > ranks.csv
+#   Rscript r-brms-plumber/sbc.R [FITS [SEED [PICTURE.svg]]] > ranks.csv
 #
 # Truth is drawn from the priors, data from the truth, and the truth's rank among the posterior draws must
 # be uniform. Source the file after R/*.R to call sbc() and the simulator.
@@ -65,14 +65,42 @@ sbc <- function(n_fits, model, seed = 1, n_students = 25, weeks = seq(-0.5, 0.5,
   do.call(rbind, fits)
 }
 
+#' Half the width of the band that the ECDF of n uniform ranks stays in all along with probability `level`,
+#' at each place, times sqrt(place (1 - place)) (Saeilynoja, Buerkner, Vehtari, Statistics and Computing 32
+#' (2022) 32, with bands of equal width in standard errors).
+ecdf_band <- function(n, level, places, n_simulated = 2000) {
+  widest <- replicate(n_simulated, {
+    deviation <- stats::ecdf(stats::runif(n))(places) - places
+    max(abs(deviation) / sqrt(places * (1 - places)))
+  })
+  stats::quantile(widest, level, names = FALSE) * sqrt(places * (1 - places))
+}
+
+#' Draws, for every quantity, by how much the ECDF of the ranks is off the diagonal, over the 95 % band.
+plot_ranks <- function(found, file, ranks = 200) {
+  quantities <- c(growth_parameters, "P")
+  places <- seq(1, ranks - 1) / ranks
+  band <- ecdf_band(nrow(found), 0.95, places)
+  grDevices::svg(file, width = 9, height = 4.5)
+  on.exit(grDevices::dev.off())
+  graphics::par(mfrow = c(2, 4), mar = c(3, 3, 2, 1), mgp = c(2, 0.7, 0), las = 1)
+  for (name in quantities) {
+    graphics::plot(places, band, type = "n", ylim = c(-1.6, 1.6) * max(band), main = name, xlab = "rank / 200",
+                   ylab = "ECDF - uniform")
+    graphics::polygon(c(places, rev(places)), c(band, -rev(band)), col = "grey88", border = NA)
+    graphics::lines(places, stats::ecdf(found[[name]] + 1)(places * ranks) - places, col = "steelblue", lwd = 2)
+  }
+}
+
 if (sys.nframe() == 0L) {
   script <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
   service_dir <- dirname(normalizePath(script))
   for (file in list.files(file.path(service_dir, "R"), pattern = "[.]R$", full.names = TRUE)) source(file)
   suppressPackageStartupMessages(library(rstan))
-  arguments <- as.integer(commandArgs(TRUE))
-  n_fits <- if (length(arguments) > 0) arguments[1] else 200
-  seed <- if (length(arguments) > 1) arguments[2] else 1
+  arguments <- commandArgs(TRUE)
+  n_fits <- if (length(arguments) > 0) as.integer(arguments[1]) else 200
+  seed <- if (length(arguments) > 1) as.integer(arguments[2]) else 1
   found <- sbc(n_fits, load_model("growth_marginal", service_dir), seed)
   utils::write.csv(found, row.names = FALSE)
+  if (length(arguments) > 2) plot_ranks(found, arguments[3])
 }
