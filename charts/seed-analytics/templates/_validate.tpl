@@ -113,7 +113,7 @@ what to set; all of them are told at once.
 
 {{- range $stage := include "seed-analytics.stages" . | fromYamlArray -}}
 {{- $service := index (index $.Subcharts .).Chart.Annotations "seed-analytics/service" -}}
-{{- if and $service (not (hasKey $.Subcharts $service)) (not (default $.Values.global.stages.serviceUrl (index $.Values .).serviceUrl)) -}}
+{{- if and $service (not (hasKey $.Subcharts $service)) (not (index $.Values .).serviceUrl) -}}
 {{- $errors = append $errors (printf "%s.enabled needs a service that is off: set %s.enabled to true, or %s.serviceUrl to the address of another" $stage $service $stage) -}}
 {{- end -}}
 {{- end -}}
