@@ -165,9 +165,6 @@ def client(name: str, settings: Settings) -> RService:
     """
     prefix = next(prefix for prefix, service in SERVICES.items() if service == name)
     own = {key: getattr(settings, f"{prefix.lower()}_{key}") for key in ("base_url", "internal_token", "timeout_secs")}
-        field: getattr(settings, f"{prefix.lower()}_{field}")
-        for field in ("base_url", "internal_token", "timeout_secs")
-    }
     retry = {field: getattr(settings, setting) for field, setting in RETRIES.items() if hasattr(settings, setting)}
     return RService(
         name=name,
