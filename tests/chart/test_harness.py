@@ -47,6 +47,11 @@ def test_a_key_that_stands_twice_is_no_yaml() -> None:
         load_all("a: 1\nb: 2\na: 3\n")
 
 
+def test_yaml_is_read_as_kubernetes_reads_it() -> None:
+    (read,) = load_all("{a: 1e+07, b: 2025-01-01, c: 007, d: off, e: '1e5', f: 1.10, g: null}")
+    assert read == {"a": 1e7, "b": "2025-01-01", "c": 7, "d": False, "e": "1e5", "f": 1.1, "g": None}
+
+
 # --- Each rule notices a break ----------------------------------------------------------------------------------------
 
 EVERYTHING = merged(

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from chart.harness import code, sentinels, values
+from chart.harness import code, schemas, sentinels, values
 from chart.harness.helm import REPOSITORY
 from chart.harness.objects import find, freeze
-from chart.harness.render import CHART, Release, Renderer, at, merged
+from chart.harness.render import CHART, NEWEST, Release, Renderer, at, merged
 
 SCHEMAS = sorted(CHART.rglob("values.schema.json"))
 
@@ -205,3 +206,19 @@ def test_every_key_is_used_by_a_template(render: Renderer) -> None:
     left = unseen - shown_by_change(without, render)
     unused = sorted(".".join(path) for path in left)
     assert not unused, f"no render shows a change of: {', '.join(unused)}"
+
+
+@pytest.mark.parametrize("text", values.NOT_TEXT_TO_YAML)
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_text_that_yaml_would_read_as_something_else_stays_a_text(
+    scene: str, text: str, render: Renderer, crds: Path
+) -> None:
+    """Set every key to the text at once, where its schema takes it."""
+    taken = {path for path, schema in values.keys().items() if schema and values.is_valid(text, schema)}
+    own_names = {path for path in taken if path[-1] in {"name", "externalSecretName"}}
+    given = [at(path, text) for path in taken - own_names if fits(path, SCENES[scene])]
+    faults = []
+    for one in render(merged(SCENES[scene], *given)).objects:
+        found = schemas.custom_faults(one, crds) if schemas.is_custom(one) else schemas.faults(one, NEWEST)
+        faults += [f"{one.id}: {fault}" for fault in found]
+    assert not faults, "\n".join(faults)

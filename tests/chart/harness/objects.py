@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -124,7 +125,12 @@ def find(value: Any, key: str) -> Iterator[Any]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice, as the API server's strict decoding does."""
+    """Reads as Kubernetes does (sigs.k8s.io/yaml): 1e5 is a number, a date a text, and no key stands twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own interface
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -138,6 +144,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def load_all(text: str) -> list[Any]:

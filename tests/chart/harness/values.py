@@ -85,6 +85,10 @@ def is_valid(value: Any, schema: Schema) -> bool:
 TEXT = st.text(alphabet=[*string.ascii_letters, *string.digits, *" -_./:'\"{}$#,*&!|>%@\\é世"], max_size=24)
 
 
+NOT_TEXT_TO_YAML = ("007", "1e5", "true", "null", "off", "1.10", "0x1f")
+"""Texts that YAML reads as something else where they are not quoted."""
+
+
 def accepted(schema: Schema) -> st.SearchStrategy[Any]:
     """Return a strategy for what a schema accepts.
 
@@ -119,7 +123,9 @@ def _string(schema: Schema) -> st.SearchStrategy[str]:
     if "pattern" not in schema:
         return TEXT.filter(lambda text: schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", 1000))
     pattern = re.compile(schema["pattern"].removeprefix("^").removesuffix("$"), re.ASCII)
-    return st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii", exclude_categories=["C"]))
+    drawn = st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii", exclude_categories=["C"]))
+    tricky = [text for text in NOT_TEXT_TO_YAML if is_valid(text, {**schema, "type": "string"})]
+    return drawn | st.sampled_from(tricky) if tricky else drawn
 
 
 def _array(schema: Schema) -> st.SearchStrategy[list[Any]]:
