@@ -85,10 +85,11 @@ plot_ranks <- function(found, file, ranks = 200) {
   on.exit(grDevices::dev.off())
   graphics::par(mfrow = c(2, 4), mar = c(3, 3, 2, 1), mgp = c(2, 0.7, 0), las = 1)
   for (name in quantities) {
-    graphics::plot(places, band, type = "n", ylim = c(-1.6, 1.6) * max(band), main = name, xlab = "rank / 200",
-                   ylab = "ECDF - uniform")
+    graphics::plot(places, band, type = "n", ylim = c(-1.6, 1.6) * max(band), main = name,
+                   xlab = "rank / 200", ylab = "ECDF - uniform")
     graphics::polygon(c(places, rev(places)), c(band, -rev(band)), col = "grey88", border = NA)
-    graphics::lines(places, stats::ecdf(found[[name]] + 1)(places * ranks) - places, col = "steelblue", lwd = 2)
+    off <- stats::ecdf(found[[name]] + 1)(places * ranks) - places
+    graphics::lines(places, off, col = "steelblue", lwd = 2)
   }
 }
 
