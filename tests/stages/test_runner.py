@@ -293,3 +293,12 @@ def test_two_runs_within_a_second_have_two_ids(simulated: Database) -> None:
     for _ in range(3):
         segment(simulated)
     assert len(simulated.runs(STAGE)) == 3
+
+
+def test_simulating_if_empty_fills_once(database: Database) -> None:
+    env = {"DATABASE_URL": database.url}
+    assert invoke("simulate", "--learners", "20", "--weeks", "2", "--if-empty", env=env) == ExitCode.OK
+    rows = database("SELECT count(*), min(started_at) FROM attempt")
+    assert rows[0][0] > 0
+    assert invoke("simulate", "--learners", "20", "--weeks", "2", "--if-empty", "--seed", "9", env=env) == ExitCode.OK
+    assert database("SELECT count(*), min(started_at) FROM attempt") == rows

@@ -154,10 +154,11 @@ def report(**flags: Any) -> None:
 @cli.command()
 @click.option("--learners", type=click.IntRange(1, 10_000_000), default=500, show_default=True)
 @click.option("--weeks", type=click.IntRange(1, 520), default=16, show_default=True)
+@click.option("--if-empty", is_flag=True, help="Do nothing where the log already has rows.")
 @_flags(Settings)
-def simulate(learners: int, weeks: int, **flags: Any) -> None:
+def simulate(learners: int, weeks: int, if_empty: bool, **flags: Any) -> None:
     """Fill the platform's tables with simulated learners; the truth goes to schema simulated_truth."""
-    from seed_analytics import db  # noqa: PLC0415
+    from seed_analytics import db, platform_tables  # noqa: PLC0415
     from seed_analytics.simulate import simulate as run  # noqa: PLC0415
 
     settings = _settings(Settings, flags)
@@ -167,6 +168,9 @@ def simulate(learners: int, weeks: int, **flags: Any) -> None:
         db.translated(),
         db.connect(url, application="seed-analytics/simulate") as conn,
     ):
+        if if_empty and not platform_tables.is_empty(conn):
+            structlog.get_logger().info("The log has rows already; they are left as they are")
+            return
         counts = run(conn, learners=learners, weeks=weeks, seed=settings.seed, end=settings.as_of)
     structlog.get_logger().info("Simulated " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 

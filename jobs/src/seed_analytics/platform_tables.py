@@ -19,6 +19,12 @@ def create_platform_tables(conn: Connection) -> None:
     conn.execute(db.read_sql("platform/tables.sql"))
 
 
+def is_empty(conn: Connection) -> bool:
+    """Create the platform's tables where they are missing, and say whether the log has no row."""
+    create_platform_tables(conn)
+    return conn.execute("SELECT NOT EXISTS (SELECT FROM attempt)").fetchone() == (True,)
+
+
 def empty_platform_tables(conn: Connection, source: str, detail: Mapping[str, Any]) -> None:
     """Empty the platform's tables for a new load, and note what fills them; ``finish_load`` follows the load.
 
