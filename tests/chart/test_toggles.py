@@ -51,7 +51,7 @@ CREDENTIALS = {"seedtest-db-credentials", "calibrate-irt-credentials", "r-foreca
 
 
 def test_the_defaults_render_the_systems_of_the_guide(render: Renderer) -> None:
-    assert render(SOURCE).ids == ALL_SERVICES | ALL_STAGES | DENY | REACH | {"Job/migrate", "Pod/verify"}
+    assert render(SOURCE).ids == ALL_SERVICES | ALL_STAGES | DENY | REACH | {"Job/migrate", "Job/verify"}
 
 
 @pytest.mark.parametrize("source", [{}, SOURCE, STORE, INLINE], ids=["none", "existing", "external", "inline"])
@@ -86,7 +86,7 @@ ADDED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], set[str]]] = {
         at("migrations.mode", "argocd"),
         {"Job/migrate"},
     ),
-    "verify": (merged(SOURCE, at("verify.enabled", False)), at("verify.enabled", True), {"Pod/verify"}),
+    "verify": (merged(SOURCE, at("verify.enabled", False)), at("verify.enabled", True), {"Job/verify"}),
     **{f"{name} now": (SOURCE, at((name, "runNow"), True), {f"Job/{name}-now"}) for name in STAGES_ON},
     "every stage now": (SOURCE, at("global.stages.runNow", True), {f"Job/{name}-now" for name in STAGES_ON}),
     "a disruption budget": (

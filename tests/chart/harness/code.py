@@ -102,5 +102,4 @@ def is_database(pod: Pod) -> bool:
 
 def calls_elsewhere(command: str, values: Mapping[str, Any]) -> bool:
     """Say whether a stage was told to call a service that is not of the release."""
-    everywhere = value_of("global.stages.serviceUrl", values)
-    return command in STAGES and bool(value_of(command, values).get("serviceUrl") or everywhere)
+    return command in STAGES and bool(value_of(command, values).get("serviceUrl"))

@@ -20,7 +20,6 @@ from chart.harness.objects import Obj, Pod, find
 from chart.harness.render import Release
 
 EXEMPT: dict[tuple[str, str], str] = {
-    ("Pod/*", "is_tried_again_a_bounded_number_of_times"): "a bare pod has no backoffLimit: it runs once",
     ("NetworkPolicy/*grant-r-*-plumber", "governs_some_pod"): (
         "a service may be installed without the stages that call it; test_network.py says that callers have the grant"
     ),
@@ -334,8 +333,7 @@ LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0
 
 @_rule(OBJECT_RULES)
 def carries_the_recommended_labels(obj: Obj, release: Release) -> Iterator[str]:
-    # A bare pod is its own pod template, which must not change with the chart's version.
-    for name in RECOMMENDED - obj.labels.keys() - (CHART_VERSION if obj.kind == "Pod" else set()):
+    for name in RECOMMENDED - obj.labels.keys():
         yield f"the label {name} is missing"
     instance = obj.labels.get("app.kubernetes.io/instance")
     if instance != release.name:
