@@ -142,7 +142,11 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
   close_pool <- function() {
     closed <<- TRUE
     cancel_tick()
+    unfinished <- c(lapply(workers, function(worker) worker$job), queue)
     for (worker in workers) try(worker$session$kill_tree(), silent = TRUE)
+    for (job in Filter(length, unfinished)) {
+      job$resolve(problem("busy", "The service stopped before the fit was finished."))
+    }
   }
 
   for (worker in workers) spawn(worker)
