@@ -1,0 +1,135 @@
+"""Containers as the chart runs them: read-only root, no capability, no new privilege, limited memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import httpx
+import pytest
+from docker.errors import ImageNotFound
+from docker.models.containers import Container
+from docker.models.images import Image
+from support import ROOT
+
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "jobs/pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+REGISTRY = os.environ.get("REGISTRY", "")
+BASE_IMAGE = os.environ.get("BASE_IMAGE", "debian:trixie-slim")
+SERVICES = ("r-irt-plumber", "r-forecast-plumber", "r-brms-plumber")
+JOBS = "seed-analytics-jobs"
+IMAGES = (JOBS, *SERVICES)
+READY_SECS = 180
+TOKEN = secrets.token_urlsafe(32)
+
+RESTRICTED: Mapping[str, Any] = {
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "pids_limit": 256,
+    "tmpfs": {"/tmp": "exec,mode=1777,size=1g"},  # noqa: S108 - in the container
+    "mem_limit": "2g",
+    "memswap_limit": "2g",
+    "detach": True,
+}
+
+
+def find_image(engine: docker.DockerClient, name: str) -> Image:
+    """Return an image that `make images` has built."""
+    reference = f"{REGISTRY}{name}:{VERSION}"
+    try:
+        return engine.images.get(reference)
+    except ImageNotFound:
+        pytest.fail(
+            f"there is no image {reference}: run `make images` (and `make base-image` before, without a registry)"
+        )
+
+
+@dataclass
+class Ended:
+    """What a container that has ended left."""
+
+    code: int
+    output: str
+
+
+class Containers:
+    """Starts containers and removes what is left of them."""
+
+    def __init__(self, engine: docker.DockerClient) -> None:
+        self._engine = engine
+        self._started: list[Container] = []
+
+    def start(self, image: Image | str, *command: str, **options: Any) -> Container:
+        """Start a restricted container; `options` are those of docker-py, laid over `RESTRICTED`."""
+        if isinstance(image, str):
+            image = find_image(self._engine, image)
+        container = self._engine.containers.run(image.id, list(command) or None, **{**RESTRICTED, **options})
+        self._started.append(container)
+        return container
+
+    def run(self, image: Image | str, *command: str, **options: Any) -> Ended:
+        """Run a restricted container to its end."""
+        container = self.start(image, *command, **options)
+        code = int(container.wait(timeout=600)["StatusCode"])
+        return Ended(code, container.logs().decode())
+
+    def shell(self, image: Image | str, script: str, **options: Any) -> Ended:
+        """Run a script by the image's own shell."""
+        return self.run(image, "-c", script, entrypoint="sh", **options)
+
+    def remove(self) -> None:
+        """Remove every container that was started, with its volumes."""
+        for container in self._started:
+            container.remove(force=True, v=True)
+
+
+@dataclass
+class Service:
+    """A service in a container, published on the loopback interface."""
+
+    name: str
+    container: Container
+    base_url: str
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Ask for a fit."""
+        return httpx.post(self.base_url + path, json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=300)
+
+    def wait(self, done: Callable[[], bool], what: str) -> None:
+        """Wait until `done`, as long as the container runs."""
+        deadline = time.monotonic() + READY_SECS
+        while not done():
+            self.container.reload()
+            assert self.container.status == "running", self.container.logs().decode()
+            assert time.monotonic() < deadline, f"{what}: not in {READY_SECS} s\n{self.container.logs().decode()}"
+            time.sleep(0.2)
+
+    def busy(self) -> bool:
+        """Say whether a worker fits."""
+        reply = self.get("/metrics")
+        lines = reply.text.splitlines() if reply else []
+        return any(line.startswith("seed_workers_busy{") and not line.endswith(" 0") for line in lines)
+
+    def get(self, path: str) -> httpx.Response | None:
+        """Return a reply, or None while nothing listens."""
+        try:
+            return httpx.get(self.base_url + path, timeout=10)
+        except httpx.TransportError:
+            return None
+
+
+def serve(containers: Containers, name: str, **options: Any) -> Service:
+    """Start a service and wait until it is ready."""
+    options["environment"] = {"INTERNAL_TOKEN": TOKEN, **options.get("environment", {})}
+    container = containers.start(name, ports={"8080/tcp": ("127.0.0.1", None)}, **options)
+    container.reload()
+    port = container.ports["8080/tcp"][0]["HostPort"]
+    service = Service(name, container, f"http://127.0.0.1:{port}")
+    service.wait(lambda: (reply := service.get("/readyz")) is not None and reply.status_code == 200, f"{name} is ready")
+    return service

@@ -1,0 +1,105 @@
+"""What the four images hold and, above all, do not hold."""
+
+from __future__ import annotations
+
+import pytest
+from containers import IMAGES, JOBS, SERVICES, VERSION, Containers, find_image
+from docker import DockerClient
+from docker.models.images import Image
+
+MEGABYTE = 1e6
+SIZE_LIMITS = {JOBS: 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
+COMPILERS = [
+    "cc",
+    "c++",
+    "gcc",
+    "g++",
+    "gfortran",
+    "clang",
+    "cpp",
+    "as",
+    "ld",
+    "make",
+    "cmake",
+    "pip",
+    "pip3",
+    "cc1",
+    "cc1plus",
+]
+
+
+def test_it_declares_an_unprivileged_account_and_its_labels(image: Image) -> None:
+    config = image.attrs["Config"]
+    assert config["User"] == "10001:10001"
+    assert config["StopSignal"] == "SIGTERM"
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    assert labels["version"] == VERSION
+    assert f"{labels['title']}:{VERSION}" in image.tags[0]
+    assert labels.keys() >= {"description", "licenses", "revision", "source"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_says_how_to_ask_for_its_health(engine: DockerClient, name: str) -> None:
+    config = find_image(engine, name).attrs["Config"]
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert "8080/tcp" in config["ExposedPorts"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_is_small(engine: DockerClient, name: str) -> None:
+    assert find_image(engine, name).attrs["Size"] / MEGABYTE < SIZE_LIMITS[name]
+
+
+def test_it_runs_as_10001(containers: Containers, image: Image) -> None:
+    assert containers.shell(image, "id -u; id -g; grep CapEff /proc/self/status | cut -f2").output.split() == [
+        "10001",
+        "10001",
+        "0" * 16,
+    ]
+
+
+def test_it_holds_no_compiler(containers: Containers, image: Image) -> None:
+    names = " -o ".join(f"-name {name} -o -name '*-linux-gnu-{name}*'" for name in COMPILERS)
+    # R's and Python's own folders hold texts of these names, so only what can be run counts.
+    found = containers.shell(image, f"find / -xdev -type f -perm /111 \\( {names} \\) 2>/dev/null; true")
+    assert found.output.split() == []
+
+
+def test_it_holds_no_package_lists_caches_or_tests(containers: Containers, image: Image) -> None:
+    script = (
+        "find /var/lib/apt/lists /var/cache/apt /var/log /root /src -type f 2>/dev/null;"
+        "find /opt/seed-analytics -path '*/seed*' -name 'test*' -not -path '*/site-packages/*' 2>/dev/null; true"
+    )
+    assert containers.shell(image, script).output.split() == []
+
+
+def test_only_tmp_can_be_written(containers: Containers, image: Image) -> None:
+    # Also with a writable root: nothing of the image belongs to the account, or is open to everybody.
+    script = "find / -xdev -writable -not -path '/proc/*' -not -path '/dev/*' -not -path '/tmp*' -not -type l 2>/dev/null; true"
+    found = set(containers.shell(image, script, read_only=False).output.split())
+    assert found <= {"/var/tmp", "/run/lock"}  # noqa: S108
+
+
+def test_it_lists_its_packages_and_their_versions(containers: Containers, image: Image) -> None:
+    text = containers.shell(image, "cat /usr/share/seed-analytics/packages.tsv").output
+    header, *rows = [line.split("\t") for line in text.splitlines()]
+    assert header == ["type", "name", "version"]
+    versions = {(kind, name): version for kind, name, version in rows}
+    assert all(versions.values())
+    if JOBS in image.tags[0]:
+        assert versions["pypi", "seed-analytics"] == VERSION
+        assert ("deb", "python3") in versions
+    else:
+        assert versions["deb", "r-cran-plumber"] >= "1.2"
+
+
+def test_jobs_holds_the_pinned_versions(containers: Containers) -> None:
+    pinned = containers.shell(JOBS, "grep -c . /usr/share/seed-analytics/packages.tsv && seed-analytics --version")
+    assert pinned.code == 0
+    assert pinned.output.endswith(f"version {VERSION}\n")
+
+
+def test_jobs_says_what_is_not_set(containers: Containers) -> None:
+    ended = containers.run(JOBS, "cluster-segments")
+    assert ended.code == 78
+    assert "DATABASE_URL" in ended.output

@@ -1,0 +1,107 @@
+"""The three services, each in its container: health, real fits, refusals, signals."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from containers import SERVICES, TOKEN, VERSION, Containers, Service, serve
+from fits import FITS, ROUTES, weeks
+
+# Fits that take seconds, so that a signal finds them under way.
+N_USERS, N_ITEMS = 1000, 60
+LONG = {
+    "r-irt-plumber": (
+        "/irt/calibrate",
+        {
+            "responses": {
+                "user_id": [f"u{user}" for user in range(N_USERS) for _ in range(N_ITEMS)],
+                "item_id": [f"i{item}" for _ in range(N_USERS) for item in range(N_ITEMS)],
+                "correct": [
+                    int((user * 7919 + item * 104729) % 997 < 300 + 4 * item)
+                    for user in range(N_USERS)
+                    for item in range(N_ITEMS)
+                ],
+            },
+            "tolerance": 1e-9,
+        },
+    ),
+    "r-forecast-plumber": (
+        "/prophet/fit",
+        {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8},
+    ),
+    "r-brms-plumber": ("/growth/fit", FITS["r-brms-plumber"]["/growth/fit"] | {"n_samples": 20_000, "n_chains": 4}),
+}
+
+
+def test_it_becomes_healthy(service: Service) -> None:
+    def health() -> str:
+        service.container.reload()
+        return str(service.container.attrs["State"]["Health"]["Status"])
+
+    service.wait(lambda: health() == "healthy", "healthy")
+
+
+def test_health_names_service_and_version(service: Service) -> None:
+    health = httpx.get(f"{service.base_url}/healthz", timeout=10).json()
+    more = {"stan_version"} if service.name == "r-brms-plumber" else set()
+    assert health.keys() == {"status", "service", "version", "timestamp"} | more
+    assert (health["status"], health["service"], health["version"]) == ("ok", service.name, VERSION)
+
+
+@pytest.mark.parametrize(("service", "path"), ROUTES, indirect=["service"], ids=[path for _, path in ROUTES])
+def test_it_fits(service: Service, path: str) -> None:
+    reply = service.post(path, FITS[service.name][path] | {"seed": 7})
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["seed"] == 7
+    assert reply.json()["versions"]["R"] >= "4.5"
+
+
+def test_engine_brms_needs_no_compiler(lasting: Containers) -> None:
+    service = serve(lasting, "r-brms-plumber", mem_limit="4g", memswap_limit="4g")
+    body = FITS["r-brms-plumber"]["/growth/fit"]
+    for family in ("gaussian", "student"):
+        reply = service.post("/growth/fit", body | {"engine": "brms", "family": family})
+        assert reply.status_code == 200, reply.text
+        assert (reply.json()["engine"], reply.json()["family"]) == ("brms", family)
+
+
+def test_a_wrong_token_is_refused(service: Service) -> None:
+    path = next(iter(FITS[service.name]))
+    reply = httpx.post(service.base_url + path, json={}, headers={"Authorization": f"Bearer {TOKEN}x"}, timeout=10)
+    assert reply.status_code == 401
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_it_does_not_start_without_a_token(containers: Containers, name: str) -> None:
+    ended = containers.run(name)
+    assert ended.code == 78
+    assert "INTERNAL_TOKEN" in ended.output
+
+
+@pytest.mark.parametrize("part", ["R", "rstan", "StanHeaders", "platform", "source"])
+def test_brms_does_not_start_with_a_model_made_for_another(containers: Containers, part: str) -> None:
+    script = (
+        'cp -r "$STAN_MODEL_DIR" /tmp/stan && export STAN_MODEL_DIR=/tmp/stan &&'
+        f""" sed -i 's/"{part}": "[^"]*"/"{part}": "other"/' /tmp/stan/growth_marginal.json &&"""
+        " exec r-plumber-common/serve r-brms-plumber"
+    )
+    ended = containers.shell("r-brms-plumber", script, environment={"INTERNAL_TOKEN": TOKEN})
+    assert ended.code == 78
+    assert f"is for {part} other" in ended.output
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_told_to_stop_it_finishes_the_fit(containers: Containers, name: str) -> None:
+    service = serve(containers, name, environment={"SHUTDOWN_GRACE_SECS": "240"})
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(service.post, *LONG[name])
+        service.wait(service.busy, "a worker is busy")
+        service.container.kill("SIGTERM")
+        service.wait(
+            lambda: (reply := service.get("/readyz")) is not None and reply.status_code == 503, "no longer ready"
+        )
+        assert not fit.done(), "the fit was over before the signal arrived: make it longer"
+        assert fit.result().status_code == 200, fit.result().text
+    assert service.container.wait(timeout=60)["StatusCode"] == 0
