@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from chart.harness import code, helm, schemas
 from chart.harness.objects import Obj, Pod, pod_of
 from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
@@ -70,9 +71,12 @@ def _renderer(choice: str) -> Renderer:
 def _render(renderer: Renderer, name: str) -> Release | Refused:
     given = inputs()[name]
     try:
-        return renderer(given.values, files=given.files, **given.options)
+        release = renderer(given.values, files=given.files, **given.options)
+        return release if release.objects else Refused("renders no object")
     except Refused as refused:
         return refused
+    except yaml.YAMLError as error:
+        return Refused(f"renders what is no YAML: {error}")
 
 
 def all_renders(renderer: Renderer) -> list[Release]:
