@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,24 +11,21 @@ import pytest
 from containers import SERVICES, TOKEN, VERSION, Containers, Service, serve
 from fits import FITS, ROUTES, weeks
 
+
+def _many_responses(n_users: int, n_items: int) -> dict[str, list[object]]:
+    draw = random.Random(5)  # noqa: S311 - answers, not secrets
+    abilities = [draw.gauss(0, 1) for _ in range(n_users)]
+    rows = [
+        (f"u{user}", f"i{item}", int(draw.random() < 1 / (1 + math.exp(4 * item / n_items - 2 - ability))))
+        for user, ability in enumerate(abilities)
+        for item in range(n_items)
+    ]
+    return dict(zip(("user_id", "item_id", "correct"), map(list, zip(*rows, strict=True)), strict=True))
+
+
 # Fits that take seconds, so that a signal finds them under way.
-N_USERS, N_ITEMS = 1000, 60
 LONG = {
-    "r-irt-plumber": (
-        "/irt/calibrate",
-        {
-            "responses": {
-                "user_id": [f"u{user}" for user in range(N_USERS) for _ in range(N_ITEMS)],
-                "item_id": [f"i{item}" for _ in range(N_USERS) for item in range(N_ITEMS)],
-                "correct": [
-                    int((user * 7919 + item * 104729) % 997 < 300 + 4 * item)
-                    for user in range(N_USERS)
-                    for item in range(N_ITEMS)
-                ],
-            },
-            "tolerance": 1e-9,
-        },
-    ),
+    "r-irt-plumber": ("/irt/calibrate", {"responses": _many_responses(2000, 100)}),
     "r-forecast-plumber": (
         "/prophet/fit",
         {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8},
