@@ -32,7 +32,7 @@ service(
           p = estimate, lower = estimate, upper = estimate
         ),
         hazard_ratios = columns(term = string(), hazard_ratio = estimate, lower = estimate, upper = estimate),
-        concordance = share,
+        concordance = nullable(share), # null where no two visits can be compared
         log_likelihood = record(null = number(), model = number()),
         ph_test = columns(term = string(), chisq = estimate, df = estimate, p = estimate),
         survival_curve = columns(day = integer(), survival = share, lower = share, upper = share),

@@ -295,10 +295,14 @@ coefficient_table <- function(fit) {
 
 #' Test of proportional hazards by scaled Schoenfeld residuals (Grambsch & Therneau, Biometrika 81:515, 1994).
 proportional_hazards_test <- function(fit) {
-  if (length(fit$terms) == 0L || any(fit$separated)) {
-    return(data.frame(term = character(), chisq = numeric(), df = numeric(), p = numeric()))
-  }
-  table <- survival::cox.zph(fit$model, transform = "km", terms = FALSE)$table
+  untested <- data.frame(term = character(), chisq = numeric(), df = numeric(), p = numeric())
+  if (length(fit$terms) == 0L || any(fit$separated)) return(untested)
+  # its information matrix has no inverse where no time with an event compares different rows
+  table <- tryCatch(
+    survival::cox.zph(fit$model, transform = "km", terms = FALSE)$table,
+    error = function(e) if (grepl("singular", conditionMessage(e), fixed = TRUE)) NULL else stop(e)
+  )
+  if (is.null(table)) return(untested)
   terms <- c(fit$terms, "GLOBAL")
   if (nrow(table) == 1L) table <- rbind(table, table) # one term: the global test is its own
   data.frame(
@@ -364,7 +368,7 @@ evaluate_holdout <- function(visits, covariates, threshold, holdout_days, as_of_
   if (!any(past$event) || nrow(due) == 0L) return(NULL)
   recipe <- covariate_recipe(past, covariates)
   past <- past[recipe$complete, ]
-  if (!any(past$event)) return(NULL)
+  if (!any(past$event) || length(unique(past$user_id)) < 2L) return(NULL)
 
   fit <- fit_cox(past, recipe, full = FALSE)
   predicted <- return_probability(fit$baseline, relative_hazard(fit, recipe, due), due$away, threshold)

@@ -192,7 +192,7 @@ def _fill_segments(conn: Any, learners: int, user: Any, rng: Any, fitted: dateti
 
 def _fill_survival(conn: Any, learners: int, user: Any, rng: Any, fitted: datetime) -> None:
     run = run_id("fit-survival-churn")
-    terms = {"log_previous_gap": -0.52, "log_visits_28d": 0.31, "log_activity": 0.05, "accuracy_28d": 0.22}
+    terms = {"log_previous_gap": -0.52, "visits_per_week": 0.31, "log_activity": 0.05, "accuracy_28d": 0.22}
     days = list(range(31))
     survival = [math.exp(-0.28 * day**0.8) for day in days]
     predicted = np.linspace(0.1, 0.95, 10)
