@@ -62,18 +62,19 @@ test_that("the hold-out fit knows nothing of what came after its cutoff", {
   visits <- simulate_visits(100)
   known <- evaluate_holdout(visits, "x", 14, 28, 120)
   cutoff <- 120 - 28 - 14
-  later <- visits$day > 120 - 14 # beyond the last landmark: in no prediction
-  shuffled <- visits
-  shuffled$x[later] <- rev(shuffled$x[later]) + 5
-  expect_equal(evaluate_holdout(shuffled, "x", 14, 28, 120), known)
-  open <- visits$day < cutoff & visits$day + visits$gap_days > cutoff
-  past <- visits[visits$day < cutoff, ]
-  sooner <- visits
-  sooner$event[open] <- FALSE # whether they came back after the cutoff changes outcomes, not the fit
-  expect_equal(
-    evaluate_holdout(sooner, "x", 14, 28, 120)$bins$predicted[1], known$bins$predicted[1]
-  )
-  expect_gt(nrow(past), 0)
+  unseen <- visits
+  unseen$x[visits$day > 120 - 14] <- 99 # after the last landmark
+  expect_equal(evaluate_holdout(unseen, "x", 14, 28, 120), known)
+
+  # Who was away at the cutoff now never comes back: what is observed changes, and no prediction does.
+  gone <- visits
+  away <- visits$day < cutoff & visits$day + visits$gap_days > cutoff
+  gone$event[away] <- FALSE
+  gone <- gone[gone$day < cutoff, ]
+  before <- evaluate_holdout(visits[visits$day < cutoff, ], "x", 14, 0, cutoff + 14)
+  after <- evaluate_holdout(gone, "x", 14, 0, cutoff + 14)
+  expect_equal(after$bins$predicted, before$bins$predicted)
+  expect_gt(before$base_rate, after$base_rate)
 })
 
 test_that("order of rows, names of users and a shift of days change nothing", {
