@@ -56,7 +56,7 @@ lint:  ## Check style and types
 	@.venv/bin/ruff check $(PYTHON_PATHS)
 	@.venv/bin/ruff format --check $(PYTHON_PATHS)
 	@.venv/bin/mypy
-	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict $(YAML_PATHS))
+	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict --config-file charts/.ct/lintconf.yaml $(YAML_PATHS))
 	@Rscript r-plumber-common/run-lint.R
 
 format:  ## Rewrite Python files in the common style

@@ -60,7 +60,7 @@ NOT_ASKED_OF_CHECKOV = {
     "CKV_K8S_9": "verify runs once: nothing sends it requests",
     "CKV_K8S_11": "a CPU limit only slows a fit down; memory is limited, and CPU is requested",
     "CKV_K8S_15": "images are by version or digest, so Always would only make pods depend on the registry",
-    "CKV_K8S_35": "the program reads its settings, secrets too, from the environment (docs/settings.md)",
+    "CKV_K8S_35": "the program reads its settings, secrets too, from the environment (README.md, Settings)",
     "CKV_K8S_40": "the throw-away database runs as its image's own user, 999",
     "CKV_K8S_43": "values-prod.yaml has digests; elsewhere a version is enough, and latest is refused",
 }
