@@ -16,19 +16,21 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from fits import FITS, weeks
+from fits import FITS
 from seed_analytics.local import RService
 from support import ROOT
 
-PATH = "/prophet/fit"
-QUICK = FITS["r-forecast-plumber"][PATH]
-# Draws of future trends take about half a millisecond each: a fit of ten seconds and more.
-SLOW = {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8}
+FITS_OF_FORECAST = FITS["r-forecast-plumber"]
+PATH = "/survival/fit"
+SLOW_PATH = "/prophet/fit"
+# Each draw of the trends to come takes about half a millisecond.
+FINISHED_SAMPLES, ENDLESS_SAMPLES = 15_000, 100_000
 
 
-def post(service: RService, body: dict[str, Any] = QUICK) -> httpx.Response:
+def post(service: RService, path: str = PATH, **more: int) -> httpx.Response:
+    body = FITS_OF_FORECAST[path] | more
     headers = {"Authorization": f"Bearer {service.token}"}
-    return httpx.post(service.base_url + PATH, json=body, headers=headers, timeout=180)
+    return httpx.post(service.base_url + path, json=body, headers=headers, timeout=180)
 
 
 def gauge(service: RService, name: str) -> float:
@@ -44,10 +46,10 @@ def wait_until(done: Callable[[], bool], secs: float = 60) -> None:
 
 
 @contextmanager
-def slow_fit(service: RService) -> Iterator[Future[httpx.Response]]:
+def slow_fit(service: RService, n_samples: int = FINISHED_SAMPLES) -> Iterator[Future[httpx.Response]]:
     """Run a long fit; the body of the statement starts when a worker has it."""
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(post, service, SLOW)
+        reply = pool.submit(post, service, SLOW_PATH, n_samples=n_samples)
         wait_until(lambda: gauge(service, "seed_workers_busy") == 1)
         yield reply
 
@@ -105,7 +107,7 @@ def test_two_workers_fit_at_once(start: Callable[..., RService]) -> None:
 
 def test_a_killed_worker_fails_its_fit_alone(start: Callable[..., RService]) -> None:
     service = start()
-    with slow_fit(service) as reply:
+    with slow_fit(service, ENDLESS_SAMPLES) as reply:
         (worker,) = workers_of(service)
         worker.kill()
         assert (reply.result().status_code, kind(reply.result())) == (500, "internal")
@@ -123,7 +125,7 @@ def test_an_idle_worker_that_is_killed_is_replaced(start: Callable[..., RService
 
 def test_a_fit_past_its_deadline_is_stopped(start: Callable[..., RService]) -> None:
     service = start(FIT_TIMEOUT_SECS="1")
-    with slow_fit(service) as reply:
+    with slow_fit(service, ENDLESS_SAMPLES) as reply:
         assert (reply.result().status_code, kind(reply.result())) == (503, "timeout")
     wait_until(lambda: httpx.get(f"{service.base_url}/readyz").status_code == 200)
 
@@ -149,7 +151,7 @@ def test_a_signal_lets_the_running_fit_finish(start: Callable[..., RService], se
 def test_a_fit_that_outlasts_the_grace_is_given_up(start: Callable[..., RService]) -> None:
     service = start(SHUTDOWN_GRACE_SECS="1")
     process = psutil.Process(service.pid)
-    with slow_fit(service) as reply:
+    with slow_fit(service, ENDLESS_SAMPLES) as reply:
         os.kill(service.pid, signal.SIGTERM)
         assert (reply.result().status_code, kind(reply.result())) == (503, "busy")
     assert process.wait(30) == 0
@@ -157,7 +159,7 @@ def test_a_fit_that_outlasts_the_grace_is_given_up(start: Callable[..., RService
 
 def test_workers_do_not_outlive_a_killed_server(start: Callable[..., RService]) -> None:
     service = start()
-    with slow_fit(service) as reply:
+    with slow_fit(service, ENDLESS_SAMPLES) as reply:
         workers = workers_of(service)
         workers[0].parent().kill()
         assert psutil.wait_procs(workers, 30)[1] == []
@@ -197,7 +199,9 @@ def test_the_log_has_a_line_for_each_request_and_never_the_token(start: Callable
 
 def test_a_token_with_a_trailing_newline_is_the_token(start: Callable[..., RService]) -> None:
     service = start(token="secret\n")  # noqa: S106
-    reply = httpx.post(service.base_url + PATH, json=QUICK, headers={"Authorization": "Bearer secret"}, timeout=60)
+    reply = httpx.post(
+        service.base_url + PATH, json=FITS_OF_FORECAST[PATH], headers={"Authorization": "Bearer secret"}, timeout=60
+    )
     assert reply.status_code == 200
 
 
@@ -237,7 +241,7 @@ def test_a_port_in_use_stops_the_start_with_78(start: Callable[..., RService]) -
 
 def test_anonymous_callers_are_served_only_where_that_is_allowed(start: Callable[..., RService]) -> None:
     service = start(token="", ALLOW_ANONYMOUS="true")
-    assert httpx.post(service.base_url + PATH, json=QUICK, timeout=60).status_code == 200
+    assert httpx.post(service.base_url + PATH, json=FITS_OF_FORECAST[PATH], timeout=60).status_code == 200
 
 
 def test_plain_logs_are_readable_lines(start: Callable[..., RService]) -> None:
