@@ -208,17 +208,33 @@ def test_every_key_is_used_by_a_template(render: Renderer) -> None:
     assert not unused, f"no render shows a change of: {', '.join(unused)}"
 
 
+def faults(release: Release, crds: Path) -> list[str]:
+    """Return what Kubernetes and the operators would not take of a release."""
+    return [
+        f"{one.id}: {fault}"
+        for one in release.objects
+        for fault in (schemas.custom_faults(one, crds) if schemas.is_custom(one) else schemas.faults(one, NEWEST))
+    ]
+
+
 @pytest.mark.parametrize("text", values.NOT_TEXT_TO_YAML)
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_text_that_yaml_would_read_as_something_else_stays_a_text(
     scene: str, text: str, render: Renderer, crds: Path
 ) -> None:
-    """Set every key to the text at once, where its schema takes it."""
+    """Set every key to the text at once, where its schema takes it. Names of objects must differ, so they stay."""
     taken = {path for path, schema in values.keys().items() if schema and values.is_valid(text, schema)}
-    own_names = {path for path in taken if path[-1] in {"name", "externalSecretName"}}
-    given = [at(path, text) for path in taken - own_names if fits(path, SCENES[scene])]
-    faults = []
-    for one in render(merged(SCENES[scene], *given)).objects:
-        found = schemas.custom_faults(one, crds) if schemas.is_custom(one) else schemas.faults(one, NEWEST)
-        faults += [f"{one.id}: {fault}" for fault in found]
-    assert not faults, "\n".join(faults)
+    given = [
+        at(path, text) for path in taken if path[-1] not in {"name", "externalSecretName"} and fits(path, SCENES[scene])
+    ]
+    found = faults(render(merged(SCENES[scene], *given)), crds)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["007", "1e5", "true"])
+@pytest.mark.parametrize("scene", ["external secrets, proxy, autoscaling", "throw-away database"])
+def test_a_release_and_a_namespace_may_be_called_what_yaml_would_not_read_as_a_text(
+    scene: str, name: str, render: Renderer, crds: Path
+) -> None:
+    found = faults(render(SCENES[scene], release=name, namespace=name), crds)
+    assert not found, "\n".join(found)
