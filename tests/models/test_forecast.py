@@ -1,0 +1,278 @@
+"""Forecasts: Prophet as it is called directly, honest intervals and alarms, and what is no series refused in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from held_out import OULAD
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+from seed_analytics.datasets import oulad
+from support import Database
+
+SERVICE, FIT = "r-forecast-plumber", "/prophet/fit"
+Floats = NDArray[np.float64]
+Ask = Callable[..., dict[str, Any]]
+MONDAY = date(2023, 1, 2)
+ADDED = ("seed", "versions", "elapsed_secs", "warnings")
+
+
+def body_of(values: Any, first: date = MONDAY, **settings: Any) -> dict[str, Any]:
+    weeks = [(first + timedelta(weeks=place)).isoformat() for place in range(len(values))]
+    known = [None if value is None or math.isnan(value) else float(value) for value in values]
+    return {"metric": "I_t", "weeks": {"week_start": weeks, "value": known}, "n_samples": 200} | settings
+
+
+@pytest.fixture(scope="module")
+def ask(models: Callable[[str], Any]) -> Ask:
+    """Forecast in this process, and require an answer."""
+
+    def call(values: Any, **settings: Any) -> dict[str, Any]:
+        status, reply = models(SERVICE).answer(FIT, body_of(values, **settings))
+        assert status == 200, reply
+        return dict(reply)
+
+    return call
+
+
+def line(n: int, seed: int, noise: float = 0.02, slope: float = 0.004) -> Floats:
+    return 0.3 + slope * np.arange(n) + noise * np.random.default_rng(seed).normal(size=n)
+
+
+def anomalies(fit: dict[str, Any]) -> list[int]:
+    return [place for place, odd in enumerate(fit["history"]["anomaly"]) if odd]
+
+
+# ---- Agreement
+
+
+def test_http_and_function_give_the_same_forecast(models: Callable[[str], Any], http: Callable[..., Any]) -> None:
+    body = body_of(line(30, seed=1))
+    over_http, direct = http(SERVICE, FIT, body).json(), models(SERVICE).fit(FIT, body)
+    assert over_http["engine"] == direct["engine"] == "prophet"
+    for table in ("forecast", "history"):
+        for name, values in over_http[table].items():
+            if name != "week_start":
+                assert values == pytest.approx(direct[table][name], rel=1e-12, abs=1e-12), (table, name)
+    assert {k: v for k, v in over_http["metrics"].items() if v is not None} == pytest.approx(
+        {k: v for k, v in direct["metrics"].items() if v is not None}, rel=1e-12
+    )
+
+
+def test_a_forecast_is_what_prophet_itself_forecasts(ask: Ask) -> None:
+    """The same series through prophet::prophet(), called as its own documentation does."""
+    import rpy2.robjects as ro
+
+    values = line(60, seed=2)
+    values[30:] += 0.02 * np.arange(30)  # bends
+    fit = ask(values)
+    assert fit["engine"] == "prophet"
+    predict = ro.r(
+        """function(y, first, bend) {
+          history <- data.frame(ds = as.Date(first) + 7 * (seq_along(y) - 1), y = y)
+          model <- prophet::prophet(
+            history, changepoint.prior.scale = bend, weekly.seasonality = FALSE, daily.seasonality = FALSE,
+            uncertainty.samples = 0
+          )
+          predict(model, prophet::make_future_dataframe(model, periods = 4, freq = 'week'))$yhat
+        }"""
+    )
+    own = predict(ro.FloatVector(values), MONDAY.isoformat(), fit["metrics"]["changepoint_prior_scale"])
+    assert fit["forecast"]["yhat"] == pytest.approx(list(own)[-4:], abs=1e-3)
+
+
+# ---- Honest intervals
+
+
+@pytest.mark.parametrize("n_weeks", [12, 26])
+def test_the_interval_of_the_next_week_covers_at_its_level(ask: Ask, n_weeks: int) -> None:
+    level, n_series = 0.8, 12
+    threshold = float(norm.ppf((1 + level) / 2))
+    inside = 0
+    for seed in range(n_series):
+        values = line(n_weeks + 1, seed=1000 * n_weeks + seed)
+        ahead = ask(values[:-1], anomaly_threshold=threshold, forecast_weeks=1)["forecast"]
+        inside += ahead["lower"][0] <= values[-1] <= ahead["upper"][0]
+    low, high = binom.ppf([0.005, 0.995], n_series, level)
+    assert low <= inside <= high, f"{inside} of {n_series}"
+
+
+@pytest.mark.parametrize("n_weeks", [8, 26, 104])
+def test_false_alarms_are_at_most_at_the_stated_rate(ask: Ask, n_weeks: int) -> None:
+    n_series = max(1, 64 // n_weeks)
+    alarms = sum(len(anomalies(ask(line(n_weeks, seed=7000 * n_weeks + seed)))) for seed in range(n_series))
+    stated = 2 * norm.sf(2.5)
+    assert alarms <= binom.ppf(0.999, n_series * n_weeks, stated), f"{alarms} in {n_series * n_weeks} weeks"
+
+
+@pytest.mark.parametrize("n_weeks", [12, 26, 104])
+def test_a_planted_anomaly_is_found(ask: Ask, n_weeks: int) -> None:
+    at = n_weeks // 2
+    values = line(n_weeks, seed=n_weeks)
+    values[at] += 0.4  # 20 sd of the noise
+    found = ask(values)
+    assert at in anomalies(found)
+    assert found["history"]["score"][at] > 2.5
+
+
+def test_an_anomaly_in_the_newest_week_is_found(ask: Ask) -> None:
+    values = line(20, seed=4)
+    values[-1] -= 0.2
+    assert 19 in anomalies(ask(values))
+
+
+def test_one_enormous_outlier_hides_nobody_and_bends_nothing(ask: Ask) -> None:
+    values = line(30, seed=5)
+    wild = values.copy()
+    wild[10] = 1e6
+    calm, seen = ask(values), ask(wild)
+    assert 10 in anomalies(seen)
+    assert seen["metrics"]["n_left_out"] == 1
+    assert seen["forecast"]["yhat"] == pytest.approx(calm["forecast"]["yhat"], abs=0.02)
+    assert any("left out of the fit" in warning for warning in seen["warnings"])
+
+
+# ---- The simpler forecast where it is the better one
+
+
+def test_a_random_walk_falls_back_and_says_so(ask: Ask) -> None:
+    # This walk ends on a turn, so that a trend is wrong about it; the errors that decide are in the reply.
+    walk = np.cumsum(np.random.default_rng(3).normal(size=60))
+    fit = ask(walk)
+    assert fit["engine"] == "naive"
+    assert fit["metrics"]["mae_naive"] <= fit["metrics"]["mae_prophet"]
+    assert fit["forecast"]["yhat"] == pytest.approx([walk[-1]] * 4)
+    assert any("no better than a naive forecast" in warning for warning in fit["warnings"])
+
+
+def test_a_yearly_pattern_is_repeated(ask: Ask) -> None:
+    year = np.random.default_rng(6).normal(size=52)
+    values = np.tile(year, 3)[:130] + 0.01 * np.random.default_rng(7).normal(size=130)
+    fit = ask(values)
+    assert fit["engine"] in {"seasonal-naive", "prophet"}
+    assert fit["forecast"]["yhat"] == pytest.approx(year[130 % 52 :][:4], abs=0.6)
+    best = min(v for k, v in fit["metrics"].items() if k.startswith("mae_") and v is not None)
+    chosen = "mae_prophet" if fit["engine"] == "prophet" else "mae_seasonal_naive"
+    assert fit["metrics"][chosen] == best
+
+
+COURSES = ["AAA-2013J", "AAA-2014J", "BBB-2013B"]
+LEARNERS_A_WEEK = """
+    SELECT date_trunc('week', started_at AT TIME ZONE 'UTC')::date AS week, count(DISTINCT student_id) FROM attempt
+    GROUP BY week ORDER BY week
+"""
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_the_engine_of_a_course_s_activity_is_no_worse_than_naive(database: Database, ask: Ask, course: str) -> None:
+    """Weekly active learners of OULAD: the last four weeks of each origin, which no choice of engine has seen."""
+    if not OULAD.exists():
+        pytest.skip(f"OULAD is not at {OULAD}")
+    oulad.load(database.conn, OULAD, datetime(2025, 6, 2, tzinfo=UTC), [course])
+    weeks = database(LEARNERS_A_WEEK)
+    assert all(later[0] - earlier[0] == timedelta(weeks=1) for earlier, later in pairwise(weeks))
+    values = np.array([float(count) for _, count in weeks])[:-1]  # the last week is cut off
+    chosen, naive = [], []
+    for origin in range(16, len(values) - 4, 6):
+        fit = ask(values[:origin], first=weeks[0][0])
+        errors = fit["metrics"]
+        if fit["engine"] == "prophet":
+            assert errors["mae_prophet"] < errors["mae_naive"]
+        else:
+            assert any("simpler one is used" in warning for warning in fit["warnings"])
+        chosen += list(np.abs(np.subtract(fit["forecast"]["yhat"], values[origin : origin + 4])))
+        naive += list(np.abs(values[origin - 1] - values[origin : origin + 4]))
+    assert np.mean(chosen) < 1.1 * np.mean(naive)
+
+
+# ---- Edges
+
+
+def test_gaps_are_bridged_and_not_judged(ask: Ask) -> None:
+    values = line(26, seed=8)
+    values[[5, 6, 17]] = np.nan
+    fit = ask(values)
+    assert fit["metrics"]["n_weeks"] == 23
+    assert [fit["history"]["score"][place] for place in (5, 6, 17)] == [None] * 3
+    assert not {5, 6, 17} & set(anomalies(fit))
+    assert all(math.isfinite(value) for value in fit["history"]["expected"])
+
+
+def test_a_constant_metric_is_forecast_as_constant(ask: Ask) -> None:
+    fit = ask([0.5] * 20)
+    assert fit["engine"] == "constant"
+    assert fit["forecast"]["yhat"] == [0.5] * 4
+    assert not anomalies(fit)
+    assert any("is constant" in warning for warning in fit["warnings"])
+
+
+def test_fewer_than_eight_weeks_are_refused(http: Callable[..., Any]) -> None:
+    reply = http(SERVICE, FIT, body_of([0.1, 0.2, None, 0.3, 0.2, 0.1, 0.4, 0.2]))
+    assert reply.status_code == 422
+    assert reply.json()["type"] == "urn:seed-analytics:problem:unfittable"
+    assert "7 weeks with a value; a forecast needs 8" in reply.json()["detail"]
+
+
+def test_eight_weeks_are_enough(ask: Ask) -> None:
+    assert ask(line(8, seed=9))["metrics"]["n_weeks"] == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        (lambda w: [w[1], w[0], *w[2:]], "weeks.week_start[1]", "later than the week before"),
+        (lambda w: [w[0], w[0], *w[2:]], "weeks.week_start[1]", "later than the week before"),
+        (lambda w: [*w[:3], "2023-01-24", *w[4:]], "weeks.week_start[3]", "Monday"),
+    ],
+    ids=["out of order", "twice", "no Monday"],
+)
+def test_dates_that_are_no_weeks_are_refused_by_name(
+    http: Callable[..., Any], change: Callable[..., Any], field: str, words: str
+) -> None:
+    body = body_of(line(12, seed=10))
+    body["weeks"]["week_start"] = change(body["weeks"]["week_start"])
+    reply = http(SERVICE, FIT, body)
+    assert reply.status_code == 422
+    assert field in reply.text
+    assert words in reply.text
+
+
+# ---- Metamorphosis
+
+
+def test_dates_shifted_by_whole_weeks_give_the_same_forecast(ask: Ask) -> None:
+    values = line(30, seed=11)
+    here, later = ask(values), ask(values, first=MONDAY + timedelta(weeks=31))
+    assert later["forecast"]["yhat"] == pytest.approx(here["forecast"]["yhat"], abs=1e-9)
+    assert later["history"]["score"] == pytest.approx(here["history"]["score"], abs=1e-6)
+
+
+def test_another_unit_scales_the_forecast_and_keeps_the_scores(ask: Ask) -> None:
+    values = line(30, seed=12)
+    here, thousands = ask(values), ask(1000 * values)
+    assert np.array(thousands["forecast"]["yhat"]) / 1000 == pytest.approx(here["forecast"]["yhat"], abs=1e-4)
+    assert thousands["history"]["score"] == pytest.approx(here["history"]["score"], abs=1e-2)
+
+
+# ---- The stage
+
+
+def test_the_unfinished_week_is_never_used(simulated: Database, run: Callable[..., int]) -> None:
+    monday = simulated("SELECT date_trunc('week', now())::date::text")[0][0]
+    published = []
+    for value in (-0.9, 0.9):  # of the week that `as_of`, its Sunday, does not end
+        simulated("UPDATE weekly_kpi SET kpis = kpis || %s WHERE week_start = %s", f'{{"I_t": {value}}}', monday)
+        sunday = (date.fromisoformat(monday) + timedelta(days=6)).isoformat()
+        assert run(simulated, "forecast-prophet", "--as-of", sunday) == 0
+        published.append(
+            simulated("SELECT forecast::text, history::text FROM prophet_fit_meta ORDER BY run_id DESC LIMIT 1")
+        )
+        assert monday not in simulated("SELECT history::text FROM prophet_fit_meta ORDER BY run_id DESC LIMIT 1")[0][0]
+    assert simulated("SELECT count(*) FROM weekly_kpi WHERE week_start = %s", monday)[0][0] > 0
+    assert published[0] == published[1]
