@@ -200,6 +200,8 @@ fit_cox <- function(data, recipe, full) {
     }
   )
   beta <- stats::setNames(as.numeric(model$coefficients), colnames(x))
+  unknown <- is.na(beta) # the term does not vary among those who could come back when somebody did
+  beta[unknown] <- 0
   means <- colMeans(x)
   sets <- risk_sets(data, sweep(x, 2L, means), beta)
   steep <- abs(beta) * apply(x, 2L, stats::sd) > separation_limit
@@ -211,7 +213,7 @@ fit_cox <- function(data, recipe, full) {
     naive_se = if (is.null(model$var)) numeric() else sqrt(diag(model$var)),
     robust_se = if (full) robust_errors(sets, data$user_id, model$var),
     means = means,
-    separated = separated,
+    separated = separated | unknown,
     log_likelihood = rep_len(model$loglik, 2L),
     concordance = if (ncol(x) == 0L) 0.5 else unname(model$concordance["concordance"]),
     model = model,
@@ -222,6 +224,10 @@ fit_cox <- function(data, recipe, full) {
           "Separation: ", paste(colnames(x)[separated], collapse = ", "),
           " alone decides who comes back, so that no finite hazard ratio fits best."
         )
+      },
+      if (any(unknown)) {
+        terms <- paste(colnames(x)[unknown], collapse = ", ")
+        paste0(terms, " has no estimate: it does not vary among those who could come back.")
       },
       heard[!grepl("may be infinite", heard, fixed = TRUE)]
     )

@@ -209,3 +209,17 @@ test_that("a tenfold value and a huge unit change little, an absurd value gives 
   survival <- fit_survival(survival_body(visits, "x", score = score))$scores$survival
   expect_true(all(survival >= 0 & survival <= 1))
 })
+
+test_that("a term that does not vary in any risk set has no estimate and moves nobody", {
+  visits <- data.frame(
+    user_id = c("a", "a", "a", "b"), day = 0, gap_days = c(1, 2, 1, 2), event = c(FALSE, FALSE, FALSE, TRUE),
+    x = c(NA, NA, 0, NA)
+  )
+  fit <- fit_survival(list(
+    visits = visits, covariates = "x", threshold_days = 14, holdout_days = 28, as_of_day = 140,
+    score = data.frame(user_id = c("c", "d"), days_away = 0, x = c(0, NA))
+  ))
+  expect_true(all(is.na(fit$coefficients$estimate)))
+  expect_true(any(grepl("has no estimate", fit$warnings)))
+  expect_identical(fit$scores$survival[1], fit$scores$survival[2])
+})
