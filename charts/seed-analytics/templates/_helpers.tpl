@@ -11,7 +11,7 @@ seed-analytics.enabled (list $ "stage") */}}
 {{- end -}}
 {{- end -}}
 {{- range keys $ordered | sortAlpha }}
-- {{ get $ordered . }}
+- {{ get $ordered . | quote }}
 {{- end }}
 {{- end }}
 
@@ -38,7 +38,7 @@ seed-analytics.enabled (list $ "stage") */}}
 {{- end -}}
 {{- end -}}
 {{- range keys $read | sortAlpha }}
-- {{ . }}
+- {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -93,10 +93,10 @@ helm.sh/hook-weight: {{ .weight | quote }}
 {{- define "seed-analytics.externalSecretNames" -}}
 {{- $secrets := .Values.global.secrets -}}
 {{- if $secrets.combined.enabled }}
-- {{ $secrets.combined.externalSecretName }}
+- {{ $secrets.combined.externalSecretName | quote }}
 {{- else }}
 {{- range include "seed-analytics.credentials" . | fromYamlArray }}
-- {{ (index $secrets .).name }}
+- {{ (index $secrets .).name | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

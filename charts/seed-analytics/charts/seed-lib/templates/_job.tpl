@@ -21,7 +21,7 @@ podFailurePolicy:
           status: "True"
     - action: FailJob
       onExitCodes:
-        containerName: {{ .name }}
+        containerName: {{ .name | quote }}
         operator: In
         values: [64, 65, 70, 76, 78]
 template:

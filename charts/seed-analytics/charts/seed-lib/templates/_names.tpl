@@ -19,8 +19,8 @@ seed-lib.name (list $ "fit-survival-churn") -> blue-fit-survival-churn
 {{- /* Labels that select a component's pods: never the chart's version, or an upgrade would orphan pods.
 seed-lib.selector (list $ "r-irt-plumber") */}}
 {{- define "seed-lib.selector" -}}
-app.kubernetes.io/name: {{ index . 1 }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/name: {{ index . 1 | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 {{- end }}
 
 {{- /* Labels of a pod. Those that start with seed-analytics/ are what NetworkPolicies grant by.
@@ -41,18 +41,18 @@ The wave is Argo CD's, and set where Argo CD runs the migration. */}}
 {{- if and .wave (eq (default dict .root.Values.migrations).mode "argocd") -}}
 {{- $_ := set $annotations "argocd.argoproj.io/sync-wave" .wave -}}
 {{- end -}}
-name: {{ include "seed-lib.name" (list .root (default .name .objectName) (default 63 .max)) }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ include "seed-lib.name" (list .root (default .name .objectName) (default 63 .max)) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- with .root.Values.global.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
   {{- include "seed-lib.selector" (list .root .name) | nindent 2 }}
-  app.kubernetes.io/component: {{ .component }}
+  app.kubernetes.io/component: {{ .component | quote }}
   app.kubernetes.io/part-of: seed-analytics
-  app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+  app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
   app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-  helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+  helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | quote }}
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

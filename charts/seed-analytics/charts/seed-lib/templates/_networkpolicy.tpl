@@ -33,6 +33,6 @@ spec:
 
 {{- /* Labels of the pods that hold a grant. seed-lib.grantSelector (list $ "database") */}}
 {{- define "seed-lib.grantSelector" -}}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 seed-analytics/grant-{{ index . 1 }}: "true"
 {{- end }}

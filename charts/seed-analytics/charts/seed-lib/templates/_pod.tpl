@@ -64,7 +64,7 @@ seed-lib.image (list $ $image) */}}
 {{- define "seed-lib.envMap" -}}
 {{- range $name, $value := . }}
 {{- if not (kindIs "invalid" $value) }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   value: {{ include "seed-lib.envValue" $value }}
 {{- end }}
 {{- end }}
@@ -93,18 +93,18 @@ seed-lib.podSpec (dict "root" $ "values" $v "name" "r-irt-plumber" ["serviceAcco
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .serviceAccountName }}
-serviceAccountName: {{ . }}
+serviceAccountName: {{ . | quote }}
 {{- end }}
 securityContext:
   {{- include "seed-lib.podSecurityContext" $v.podSecurityContext | nindent 2 }}
 {{- with .root.Values.global.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with $v.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $v.nodeSelector }}
 nodeSelector:
@@ -122,7 +122,7 @@ volumes:
   # The only writable path.
   - name: tmp
     emptyDir:
-      sizeLimit: {{ $v.tmpSizeLimit }}
+      sizeLimit: {{ $v.tmpSizeLimit | quote }}
   {{- with $v.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -147,9 +147,9 @@ seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") *
 {{- fail (printf "%s.extraVolumeMounts: there is no volume %q: add it to extraVolumes" $.name .name) -}}
 {{- end -}}
 {{- end -}}
-name: {{ .name }}
-image: {{ include "seed-lib.image" (list .root $v.image) }}
-imagePullPolicy: {{ default .root.Values.global.image.pullPolicy $v.image.pullPolicy }}
+name: {{ .name | quote }}
+image: {{ include "seed-lib.image" (list .root $v.image) | quote }}
+imagePullPolicy: {{ default .root.Values.global.image.pullPolicy $v.image.pullPolicy | quote }}
 securityContext:
   {{- include "seed-lib.securityContext" $v.securityContext | nindent 2 }}
 env:
@@ -170,8 +170,8 @@ with it, so that Jobs complete. The startup probe holds the main container back 
 {{- $proxy := .Values.global.cloudSqlProxy -}}
 {{- if $proxy.enabled }}
 - name: cloud-sql-proxy
-  image: {{ include "seed-lib.image" (list . $proxy.image) }}
-  imagePullPolicy: {{ .Values.global.image.pullPolicy }}
+  image: {{ include "seed-lib.image" (list . $proxy.image) | quote }}
+  imagePullPolicy: {{ .Values.global.image.pullPolicy | quote }}
   restartPolicy: Always
   args:
     - --structured-logs
@@ -186,7 +186,7 @@ with it, so that Jobs complete. The startup probe holds the main container back 
     {{- if $proxy.autoIamAuthn }}
     - --auto-iam-authn
     {{- end }}
-    - {{ $proxy.instance }}
+    - {{ $proxy.instance | quote }}
   ports:
     - name: proxy-health
       containerPort: 9090
@@ -216,7 +216,7 @@ with it, so that Jobs complete. The startup probe holds the main container back 
 {{- define "seed-lib.proxyIdentity" -}}
 {{- with .Values.global.cloudSqlProxy }}
 {{- if and .enabled .googleServiceAccount }}
-iam.gke.io/gcp-service-account: {{ .googleServiceAccount }}
+iam.gke.io/gcp-service-account: {{ .googleServiceAccount | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

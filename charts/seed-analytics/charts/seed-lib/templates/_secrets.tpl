@@ -29,11 +29,11 @@ seed-lib.secretName (list $ "irt") and seed-lib.secretKey (list $ "irt") say whe
 
 {{- /* seed-lib.envFromSecret (list $ "irt" "INTERNAL_TOKEN") */}}
 {{- define "seed-lib.envFromSecret" -}}
-- name: {{ index . 2 }}
+- name: {{ index . 2 | quote }}
   valueFrom:
     secretKeyRef:
-      name: {{ include "seed-lib.secretName" . }}
-      key: {{ include "seed-lib.secretKey" . }}
+      name: {{ include "seed-lib.secretName" . | quote }}
+      key: {{ include "seed-lib.secretKey" . | quote }}
 {{- end }}
 
 {{- /* seed-lib.secret (dict "root" $ "name" "r-irt-credentials" "data" (dict "token" "...")) */}}
@@ -45,7 +45,7 @@ metadata:
 type: Opaque
 data:
   {{- range $key, $value := .data }}
-  {{ $key }}: {{ b64enc $value }}
+  {{ $key | quote }}: {{ b64enc $value | quote }}
   {{- end }}
 {{- end }}
 
@@ -58,13 +58,13 @@ kind: ExternalSecret
 metadata:
   {{- include "seed-lib.metadata" (dict "root" .root "name" .name "component" "credentials" "wave" "-2") | nindent 2 }}
 spec:
-  refreshInterval: {{ $store.refreshInterval }}
+  refreshInterval: {{ $store.refreshInterval | quote }}
   refreshPolicy: Periodic
   secretStoreRef:
     kind: {{ $store.kind }}
-    name: {{ if $store.create }}{{ include "seed-lib.name" (list .root $store.name) }}{{ else }}{{ $store.name }}{{ end }}
+    name: {{ ternary (include "seed-lib.name" (list .root $store.name)) $store.name $store.create | quote }}
   target:
-    name: {{ include "seed-lib.name" (list .root .target) }}
+    name: {{ include "seed-lib.name" (list .root .target) | quote }}
     creationPolicy: Owner
     deletionPolicy: Retain
     template:
@@ -74,13 +74,13 @@ spec:
       data:
         {{- range $key, $remote := .keys }}
         # Stored values often end in a newline; a header or a URL must not.
-        {{ $key }}: {{ printf "{{ index . %q | trim }}" $key | quote }}
+        {{ $key | quote }}: {{ printf "{{ index . %q | trim }}" $key | quote }}
         {{- end }}
   data:
     {{- range $key, $remote := .keys }}
-    - secretKey: {{ $key }}
+    - secretKey: {{ $key | quote }}
       remoteRef:
-        key: {{ $remote }}
+        key: {{ $remote | quote }}
         conversionStrategy: Default
         decodingStrategy: None
         metadataPolicy: None

@@ -87,7 +87,7 @@ spec:
       topologySpreadConstraints:
         {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
         - maxSkew: 1
-          topologyKey: {{ . }}
+          topologyKey: {{ . | quote }}
           whenUnsatisfiable: {{ $v.topologySpread.whenUnsatisfiable }}
           labelSelector:
             matchLabels:
@@ -205,7 +205,7 @@ spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: Deployment
-    name: {{ include "seed-lib.name" (list .root $name) }}
+    name: {{ include "seed-lib.name" (list .root $name) | quote }}
   minReplicas: {{ int64 $a.minReplicas }}
   maxReplicas: {{ int64 $a.maxReplicas }}
   metrics:
@@ -231,5 +231,5 @@ spec:
   endpoints:
     - port: http
       path: /metrics
-      interval: {{ $m.interval }}
+      interval: {{ $m.interval | quote }}
 {{- end }}

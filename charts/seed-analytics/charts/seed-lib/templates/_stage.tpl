@@ -24,7 +24,7 @@ metadata:
   {{- include "seed-lib.metadata" (dict "root" . "name" $name "component" "stage" "max" 52) | nindent 2 }}
 spec:
   schedule: {{ $v.schedule | quote }}
-  timeZone: {{ $v.timeZone }}
+  timeZone: {{ $v.timeZone | quote }}
   suspend: {{ $v.suspend }}
   concurrencyPolicy: Forbid
   startingDeadlineSeconds: {{ int64 $v.startingDeadlineSeconds }}
@@ -71,7 +71,7 @@ spec:
 {{- $key := include "seed-lib.serviceKey" . }}
 {{ include "seed-lib.envFromSecret" (list $.root $key (include "seed-lib.secretEnv" $key)) }}
 - name: R_{{ upper $key }}_BASE_URL
-  value: {{ default (printf "http://%s" (include "seed-lib.name" (list $.root .))) $.values.serviceUrl }}
+  value: {{ default (printf "http://%s" (include "seed-lib.name" (list $.root .))) $.values.serviceUrl | quote }}
 {{- end }}
 {{- end }}
 
