@@ -27,6 +27,8 @@ REFERENCE = ROOT / "docs" / "values.md"
 
 Schema = dict[str, Any]
 
+INT32_MAX = 2**31 - 1
+
 COMMON = {"stage": "stages", "service": "services"}
 """Kind of a subchart, as its Chart.yaml says -> the block of ``global`` whose keys it may set for itself."""
 
@@ -73,7 +75,9 @@ def schema_of(default: Any, annotated: Schema) -> Schema:
     if not schema and "enum" not in annotated and "type" not in annotated:
         kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
         schema["type"] = kinds[type(default)]
-    return schema | annotated
+    whole = schema | annotated
+    # Kubernetes' integers have 32 bits.
+    return {"maximum": INT32_MAX} | whole if whole.get("type") == "integer" else whole
 
 
 def read(path: Path) -> Schema:
