@@ -3,7 +3,7 @@
 retry_after_secs <- 5
 # A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
 # is still sending may lose the reply. Larger ones are refused unread.
-small_body_bytes <- 65536
+small_body_bytes <- 16 * 1024^2
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 #' Serves the service in `dir` until SIGINT; settings come from the environment (see README.md).
