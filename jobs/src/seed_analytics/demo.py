@@ -390,12 +390,10 @@ def demo(
 
 
 def _plan_for(data: Path) -> Plan:
-    from seed_analytics.datasets import ADAPTERS  # noqa: PLC0415 - reads Parquet, which takes a while to load
+    from seed_analytics.datasets import recognise  # noqa: PLC0415 - reads Parquet, which takes a while to load
 
-    for name, adapter in ADAPTERS.items():
-        if all((data / file).is_file() for file in adapter.FILES):
-            return PLANS[name]
-    return SIMULATED  # `load` is about to say which data sets it knows
+    name = recognise(data)
+    return PLANS[name] if name else SIMULATED  # `load` is about to say which data sets it knows
 
 
 def _claim(folder: Path) -> State:

@@ -13,6 +13,11 @@ ADAPTERS = {"oulad": oulad, "memphis": memphis}
 """Name of a data set -> the module that recognises its files and loads them."""
 
 
+def recognise(directory: Path) -> str | None:
+    """Return the name of the data set whose files a directory holds, or None."""
+    return next((n for n, adapter in ADAPTERS.items() if all((directory / f).is_file() for f in adapter.FILES)), None)
+
+
 def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
     """Recognise the data set in a directory and load it; what an earlier load or simulation left is replaced.
 
@@ -29,9 +34,8 @@ def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
         InputFault: ``attempt`` holds rows that were neither simulated nor loaded.
 
     """
-    for adapter in ADAPTERS.values():
-        if all((directory / name).is_file() for name in adapter.FILES):
-            counts: dict[str, int] = adapter.load(conn, directory, now)
-            return counts
+    if name := recognise(directory):
+        counts: dict[str, int] = ADAPTERS[name].load(conn, directory, now)
+        return counts
     known = "; ".join(f"{name}: {', '.join(adapter.FILES)}" for name, adapter in ADAPTERS.items())
     raise UsageFault(f"{directory} holds no data set that is known here. Known ones and their files: {known}.")
