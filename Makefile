@@ -21,7 +21,7 @@ SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
 
 include Makefile.images
 
-.PHONY: help setup demo stop test test-r lint format bench clean
+.PHONY: help setup demo stop test test-r lint format docs bench clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ format:  ## Rewrite Python files in the common style
 	@tools/setup test
 	@.venv/bin/ruff check --fix $(PYTHON_PATHS)
 	@.venv/bin/ruff format $(PYTHON_PATHS)
+
+docs:  ## Write what is made from code: the settings table, the chart's schemas and values reference
+	@tools/setup test
+	@.venv/bin/python tools/readme_settings.py
+	@.venv/bin/python tools/chart_values.py
 
 bench:  ## Measure speed and memory beside peers, as one table
 	@tools/setup test

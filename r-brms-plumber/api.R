@@ -6,11 +6,6 @@ folder <- normalizePath(dirname(Find(function(frame) !is.null(frame$ofile), rev(
 models <- new.env()
 sys.source(file.path(folder, "R", "models.R"), models)
 
-# This folder: source() keeps the path of the file that it reads.
-folder <- normalizePath(dirname(Find(function(frame) !is.null(frame$ofile), rev(sys.frames()))$ofile))
-models <- new.env()
-sys.source(file.path(folder, "R", "models.R"), models)
-
 parameters <- list(b_Intercept = number(), b_week = number(), sd_Intercept = number(min = 0),
                    sd_week = number(min = 0), cor = number(min = -1, max = 1), sigma = number(above = 0))
 

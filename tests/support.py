@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from seed_analytics import cli
-from seed_analytics.clients import SERVICES
 from seed_analytics.local import Postgres, RService
+from seed_analytics.settings import SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # data and schemas that are beside the project, not part of it

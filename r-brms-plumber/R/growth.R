@@ -29,7 +29,8 @@ growth_fit <- function(body) {
     draws = draws_frame(fitted$draws),
     predictions = if (!is.null(body$predict)) predict(body$rows, body$predict$week),
     band = if (!is.null(band)) predict(body$rows[body$rows$user_id %in% band$user_id, ], band$at),
-    warnings = c(fitted$warnings, diagnostic_warnings(fitted$diagnostics))
+    warnings = c(fitted$warnings, diagnostic_warnings(fitted$diagnostics)),
+    versions = if (body$engine == "brms") list(brms = as.character(utils::packageVersion("brms")))
   )
 }
 

@@ -71,7 +71,7 @@ fit <- function(service, route, request) {
   )
   reply$seed <- request$seed
   reply$warnings <- unique(c(as.character(reply$warnings), heard))
-  reply$versions <- versions(service)
+  reply$versions <- utils::modifyList(versions(service), as.list(reply$versions))
   reply$elapsed_secs <- proc.time()[["elapsed"]] - started
   as.character(to_json(write_value(route$response, reply)))
 }

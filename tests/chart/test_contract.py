@@ -63,6 +63,14 @@ def test_a_job_is_given_the_address_and_token_of_the_services_that_it_calls_and_
         )
 
 
+@pytest.mark.parametrize("off", [None, *code.SERVICES])
+def test_verify_asks_the_services_that_are_installed(off: str | None, render: Renderer) -> None:
+    without = [at((name, "enabled"), False) for name in code.STAGES if off in code.services_of(name)]
+    release = render(merged(SOURCE, *without, *([at((off, "enabled"), False)] if off else [])))
+    asked = variables(release.pod("Job/verify"))["VERIFY_SERVICES"].split(",")
+    assert set(asked) == {*code.SERVICES} - {off}
+
+
 @pytest.mark.parametrize("stage", code.STAGES)
 def test_the_settings_of_a_stage_in_the_chart_are_those_of_the_code_with_the_same_defaults(stage: str) -> None:
     own = code.chart_values()[stage]["settings"]

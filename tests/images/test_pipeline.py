@@ -11,8 +11,8 @@ import docker
 import pytest
 from containers import JOBS, SERVICES, TOKEN, Containers, Ended
 from docker.models.images import Image
-from seed_analytics.demo import SERVICES as SERVICE_OF_PREFIX
 from seed_analytics.demo import STAGES
+from seed_analytics.settings import SERVICES as SERVICE_OF_PREFIX
 
 PASSWORD = secrets.token_urlsafe(16)
 WEEKS = "16"

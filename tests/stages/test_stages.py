@@ -166,6 +166,24 @@ def test_examples_have_scores_and_bands(finished: Database) -> None:
     assert all(0 <= score <= 1 for score in first["score"])
 
 
+@pytest.mark.parametrize("family", ["gaussian", "student"])
+def test_engine_brms_publishes_predictions_and_bands_of_its_family(database: Database, run: Run, family: str) -> None:
+    with psycopg.connect(database.url, autocommit=True) as conn:
+        simulate(conn, learners=30, weeks=8, seed=1)
+    run(database, "compute-weekly-kpis", "--kpi-lookback-weeks", "8")
+    brms = {"BRMS_ENGINE": "brms", "BRMS_FAMILY": family, "BRMS_N_SAMPLES": "2000"}
+    assert run(database, "fit-bayesian-growth", **brms) == ExitCode.OK, database.runs("fit-bayesian-growth")
+    summary, examples, engine = database("SELECT posterior_summary, examples, engine FROM brms_fit_meta")[0]
+    assert engine == "brms"
+    assert ("nu" in summary) == (family == "student")
+    assert {len(example["band_week"]) for example in examples} == {16}  # 12 weeks and a horizon of 4
+    users, out_of_range = database(
+        """SELECT count(DISTINCT user_id), count(*) FILTER (WHERE (kpis ->> 'P')::float NOT BETWEEN 0 AND 1)
+        FROM weekly_kpi WHERE kpis ? 'P' AND kpis ? 'sigma'"""
+    )[0]
+    assert (users, out_of_range) == (30, 0)
+
+
 def test_verify_is_content(finished: Database, services: dict[str, RService]) -> None:
     assert run_with(services, finished, "verify") == ExitCode.OK
 
@@ -173,6 +191,12 @@ def test_verify_is_content(finished: Database, services: dict[str, RService]) ->
 def test_verify_sees_a_service_of_another_name(finished: Database, services: dict[str, RService]) -> None:
     wrong = services["r-brms-plumber"].base_url
     assert run_with(services, finished, "verify", R_IRT_BASE_URL=wrong) == ExitCode.UNAVAILABLE
+
+
+def test_verify_asks_the_named_services_only(finished: Database, services: dict[str, RService]) -> None:
+    wrong = services["r-brms-plumber"].base_url
+    named = {"VERIFY_SERVICES": "r-forecast-plumber", "R_IRT_BASE_URL": wrong}
+    assert run_with(services, finished, "verify", **named) == ExitCode.OK
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from seed_analytics.settings import (
     ProphetSettings,
     Settings,
     SurvivalSettings,
+    VerifySettings,
     aliases,
     describe,
     load,
@@ -53,6 +54,22 @@ def test_flag_wins_over_legacy_alias(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLUSTER_N_CLUSTERS", "")
     assert load(ClusterSettings).cluster_n_clusters is None
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"), [("none", ()), ("r-irt-plumber, r-brms-plumber", ("r-irt-plumber", "r-brms-plumber"))]
+)
+def test_services_that_verify_asks_can_be_some_or_none(
+    monkeypatch: pytest.MonkeyPatch, said: str, asked: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("VERIFY_SERVICES", said)
+    assert load(VerifySettings).verify_services == asked
+
+
+def test_service_that_verify_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFY_SERVICES", "r-irt-plumber,r-irt-plumbre")
+    with pytest.raises(ConfigFault, match="VERIFY_SERVICES: .* got r-irt-plumbre"):
+        load(VerifySettings)
 
 
 LEGACY = [

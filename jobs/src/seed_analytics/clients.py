@@ -13,12 +13,10 @@ import structlog
 from seed_analytics.errors import ConfigFault, Rejected, StageError, Unavailable
 from seed_analytics.logs import redact
 from seed_analytics.numbers import dumps
-from seed_analytics.settings import Settings
+from seed_analytics.settings import SERVICES, Settings
 
 log = structlog.get_logger()
 
-SERVICES = {"R_IRT": "r-irt-plumber", "R_FORECAST": "r-forecast-plumber", "R_BRMS": "r-brms-plumber"}
-"""Prefix of the settings that say where a service is -> its name."""
 RETRIES = {"retries": "mirt_max_retries", "retry_delay_secs": "mirt_retry_delay_secs"}
 """Attribute of RService -> setting of calibrate-irt-weekly, the one stage that lets its retries be set."""
 

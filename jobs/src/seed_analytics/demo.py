@@ -26,9 +26,9 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from seed_analytics.clients import SERVICES
 from seed_analytics.errors import ExitCode, StageError, TryLater
 from seed_analytics.local import Child, Postgres, Recorded, RService, checkout, postgres_binaries, tail
+from seed_analytics.settings import SERVICES
 
 DATABASE = "seedtest"
 STAGES = {

@@ -27,6 +27,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from seed_analytics.errors import ConfigFault, UsageFault
 
+SERVICES = {"R_IRT": "r-irt-plumber", "R_FORECAST": "r-forecast-plumber", "R_BRMS": "r-brms-plumber"}
+"""Prefix of the settings that say where a service is -> its name."""
+
 KPI_KEYS = ("I_t", "E_t", "R_t", "A_t", "sessions", "mean_gap", "accuracy", "attempts")
 """What compute-weekly-kpis writes into weekly_kpi.kpis (docs/kpis.md defines each)."""
 
@@ -263,7 +266,9 @@ class GrowthSettings(BrmsService):
 class VerifySettings(IrtService, ForecastService, BrmsService):
     """Settings of verify."""
 
-    verify_services: bool = _setting(True, "Also ask each R service for its health.")
+    verify_services: Names = _setting(
+        tuple(SERVICES.values()), "R services whose health is asked for, comma-separated; none asks none."
+    )
     verify_stages: Names = _setting(
         (
             "calibrate-irt-weekly",
@@ -274,6 +279,16 @@ class VerifySettings(IrtService, ForecastService, BrmsService):
         ),
         "Stages whose freshness is checked, comma-separated.",
     )
+
+    @field_validator("verify_services")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names == ("none",):  # a variable that is empty counts as unset, so an empty list needs a word
+            return ()
+        unknown = set(names) - set(SERVICES.values())
+        if unknown:
+            raise ValueError(f"must be of {', '.join(SERVICES.values())}; got {', '.join(sorted(unknown))}")
+        return names
 
 
 class ReportSettings(Settings):

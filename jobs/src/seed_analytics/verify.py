@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seed_analytics import db
-from seed_analytics.clients import SERVICES, RService, client
+from seed_analytics.clients import RService, client
 from seed_analytics.errors import ExitCode, InputFault, StageError, TryLater, Unavailable
 from seed_analytics.settings import VerifySettings
 
@@ -54,8 +54,7 @@ def verify(settings: VerifySettings) -> ExitCode:
         TryLater: a stage has no fresh numbers.
 
     """
-    services = [client(name, settings) for name in SERVICES.values()]
-    checks = [health(service) for service in services] if settings.verify_services else []
+    checks = [health(client(name, settings)) for name in settings.verify_services]
     with (
         db.translated(),
         db.connect(settings.database_url.get_secret_value(), application="seed-analytics/verify") as conn,

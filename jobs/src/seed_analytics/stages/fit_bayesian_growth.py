@@ -79,48 +79,46 @@ def patterns(students: Columns) -> tuple[Columns, float]:
 
 
 def fit(run: Run[GrowthSettings], data: dict[str, Any]) -> dict[str, Any]:
-    """Sample the population's six parameters, then give each learner's prediction at the horizon."""
+    """Sample the population's parameters; predict each learner at the horizon, and the examples at every week."""
     settings, service, scaling = run.settings, client("r-brms-plumber", run.settings), data["scaling"]
-    students, last = data["students"], scaling["span"]
-    horizon = (last + settings.brms_horizon_weeks - scaling["middle"]) / scaling["span"]
+    last = scaling["span"]
+    weeks = [(week - scaling["middle"]) / scaling["span"] for week in range(last + settings.brms_horizon_weeks + 1)]
     target = settings.metrics_default_target or scaling["center"]
     goal = (target - scaling["center"]) / scaling["scale"]
     if settings.brms_engine == "marginal":
-        pooled, sum_yy = patterns(students)
+        pooled, sum_yy = patterns(data["students"])
         sent: dict[str, Any] = {"patterns": pooled, "sum_yy": sum_yy}
     else:
-        sent = {"rows": data["rows"], "predict": {"week": horizon, "goal": goal}}
-    reply = service.post(
-        "/growth/fit",
-        sent
-        | {
-            "engine": settings.brms_engine,
-            "family": settings.brms_family,
-            "n_samples": settings.brms_n_samples,
-            "n_chains": settings.brms_n_chains,
-            "seed": settings.seed,
-        },
-        expect=("posterior_summary", "diagnostics", "draws", "priors", "formula", "versions"),
-    )
+        band = {"user_id": data["examples"], "at": weeks}
+        sent = {"rows": data["rows"], "predict": {"week": weeks[-1], "goal": goal, "band": band}}
+    sent |= {
+        "engine": settings.brms_engine,
+        "family": settings.brms_family,
+        "n_samples": settings.brms_n_samples,
+        "n_chains": settings.brms_n_chains,
+        "seed": settings.seed,
+    }
+    wanted = ("posterior_summary", "diagnostics", "draws", "priors", "formula", "versions")
+    reply = service.post("/growth/fit", sent, expect=wanted)
     run.versions |= reply["versions"]
     draws = reply.pop("draws")
+    if settings.brms_engine == "marginal":
 
-    def predict(chosen: Columns, at: list[float]) -> Columns:
-        body = {"draws": draws, "students": chosen, "at": at, "goal": goal, "seed": settings.seed}
-        predictions: Columns = service.post("/growth/predict", body, expect=("predictions",))["predictions"]
-        return predictions
+        def predict(chosen: slice | list[int], at: list[float]) -> Columns:
+            students = {name: _pick(data["students"][name], chosen) for name in ("user_id", *SUMS)}
+            body = {"draws": draws, "students": students, "at": at, "goal": goal, "seed": settings.seed}
+            predictions: Columns = service.post("/growth/predict", body, expect=("predictions",))["predictions"]
+            return predictions
 
-    kept = {name: students[name] for name in ("user_id", *SUMS)}
-    if "predictions" not in reply:
-        parts = [
-            predict({name: values[start : start + BATCH] for name, values in kept.items()}, [horizon])
-            for start in range(0, len(kept["user_id"]), BATCH)
-        ]
-        reply["predictions"] = {name: [value for part in parts for value in part[name]] for name in parts[0]}
-    places = [students["user_id"].index(user) for user in data["examples"]]
-    weeks = [(week - scaling["middle"]) / scaling["span"] for week in range(last + settings.brms_horizon_weeks + 1)]
-    band = predict({name: [values[place] for place in places] for name, values in kept.items()}, weeks)
-    return reply | {"scaling": scaling | {"goal": target}, "rows": data["rows"], "band": band}
+        users = data["students"]["user_id"]
+        batches = [predict(slice(start, start + BATCH), weeks[-1:]) for start in range(0, len(users), BATCH)]
+        reply["predictions"] = {name: [value for batch in batches for value in batch[name]] for name in batches[0]}
+        reply["band"] = predict([users.index(user) for user in data["examples"]], weeks)
+    return reply | {"scaling": scaling | {"goal": target}, "rows": data["rows"]}
+
+
+def _pick(values: list[Any], chosen: slice | list[int]) -> list[Any]:
+    return values[chosen] if isinstance(chosen, slice) else [values[place] for place in chosen]
 
 
 def publish(run: Run[GrowthSettings], fit: dict[str, Any]) -> None:
