@@ -114,6 +114,15 @@ def test_a_job_has_time_for_the_calls_that_it_may_wait_for(job_pod: Pod) -> None
     assert limit > max(waits, default=0)
 
 
+def test_the_first_run_of_compute_weekly_kpis_reaches_back_as_far_as_the_simulator(release: Release) -> None:
+    """Or the stages after it would find two weeks of KPIs and be skipped for months."""
+    jobs = {code.command_of(pod): pod for pod in release.pods}
+    if not {"simulate", "compute-weekly-kpis"} <= jobs.keys():
+        pytest.skip("without the simulator, or without the stage")
+    (weeks,) = (arg for arg in jobs["simulate"].spec["containers"][0]["args"] if arg.startswith("--weeks="))
+    assert int(variables(jobs["compute-weekly-kpis"])["KPI_LOOKBACK_WEEKS"]) >= int(weeks.removeprefix("--weeks="))
+
+
 # --- The R services ---------------------------------------------------------------------------------------------------
 
 
