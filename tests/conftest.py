@@ -8,6 +8,7 @@ from functools import partial
 
 import psycopg
 import pytest
+from postgres import MODES, Choice, ContainerPostgres, choose
 from seed_analytics import cli, migrations, settings
 from seed_analytics.local import Postgres, RService
 from seed_analytics.platform_tables import create_platform_tables
@@ -17,10 +18,32 @@ from support import SERVICES, Database, copy_of, invoke, run_with
 LEARNERS, WEEKS, SEED = 300, 16, 1
 
 
+POSTGRES = pytest.StashKey[Choice]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        choices=MODES,
+        default="auto",
+        help="PostgreSQL of the tests: in a container (POSTGRES_IMAGE), or embedded; auto: by whether Docker answers",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[POSTGRES] = choose(config.getoption("--postgres"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    choice = config.stash[POSTGRES]
+    return f"PostgreSQL: {f'container of {choice.image}' if choice.image else 'embedded'} ({choice.why})"
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[Postgres | ContainerPostgres]:
     """A PostgreSQL server for the session."""
-    with Postgres() as server:
+    image = pytestconfig.stash[POSTGRES].image
+    with ContainerPostgres(image) if image else Postgres() as server:
         yield server
 
 

@@ -19,6 +19,7 @@ from docker.models.images import Image
 from support import ROOT
 
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "jobs/pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+DOCKER = os.environ.get("DOCKER", "docker")
 REGISTRY = os.environ.get("REGISTRY", "")
 BASE_IMAGE = os.environ.get("BASE_IMAGE", "debian:trixie-slim")
 SERVICES = ("r-irt-plumber", "r-forecast-plumber", "r-brms-plumber")

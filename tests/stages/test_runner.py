@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.types.json import Jsonb
 from seed_analytics import db
 from seed_analytics.errors import ExitCode
@@ -198,12 +198,19 @@ def test_database_that_does_not_exist_is_a_config_fault(postgres: Postgres) -> N
     assert invoke(STAGE, env={"DATABASE_URL": postgres.url("no_such_database")}) == ExitCode.CONFIG
 
 
-def test_wrong_password_is_a_config_fault(postgres: Postgres, database: Database, capsys: Captured) -> None:
-    rules = Path(str(database("SHOW hba_file")[0][0]))
-    before = rules.read_text()
-    database("CREATE ROLE guarded LOGIN PASSWORD 'the-right-word'")
-    rules.write_text(f"local all guarded scram-sha-256\n{before}")
+def write_rules(database: Database, rules: str) -> None:
+    """Set who may connect, one rule a line."""
+    path = database("SHOW hba_file")[0][0]
+    lines = sql.SQL("COPY (SELECT unnest(string_to_array({}, E'\\n'))) TO {}")
+    database.conn.execute(lines.format(sql.Literal(rules.rstrip("\n")), sql.Literal(path)))
     database("SELECT pg_reload_conf()")
+
+
+def test_wrong_password_is_a_config_fault(postgres: Postgres, database: Database, capsys: Captured) -> None:
+    # The server reads and writes its own file: it may be in a container.
+    before = database("SELECT pg_read_file(current_setting('hba_file'))")[0][0]
+    database("CREATE ROLE guarded LOGIN PASSWORD 'the-right-word'")
+    write_rules(database, f"local all guarded scram-sha-256\nhost all guarded all scram-sha-256\n{before}")
     try:
         url = database.url.replace("postgres@", "guarded:the-wrong-word@")
         until(lambda: invoke("migrate", env={"DATABASE_URL": url}) == ExitCode.CONFIG)
@@ -211,8 +218,7 @@ def test_wrong_password_is_a_config_fault(postgres: Postgres, database: Database
         assert "password authentication failed" in shown
         assert "the-wrong-word" not in shown
     finally:
-        rules.write_text(before)
-        database("SELECT pg_reload_conf()")
+        write_rules(database, before)
         database("DROP ROLE guarded")
 
 
