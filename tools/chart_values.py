@@ -67,7 +67,8 @@ def schema_of(default: Any, annotated: Schema) -> Schema:
     """Return the schema of a value: what its annotation says, and else what its default shows."""
     schema: Schema = {}
     if name := annotated.pop("$ref", None):
-        if DEFINITIONS[name]["type"] == "object":
+        # Helm compiles a schema at every render: what is referred to is compiled once.
+        if DEFINITIONS[name]["type"] == "object" or not annotated:
             return {"$ref": f"#/definitions/{name}"} | annotated
         schema = copy.deepcopy(DEFINITIONS[name])
     if items := annotated.get("items"):
