@@ -1,0 +1,254 @@
+"""A real cluster: the current context of KUBECONFIG. Every test has namespaces of its own, deleted when it ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chart.harness import helm
+from cluster.kube import RESTRICTED, SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, connected, until
+from containers import IMAGES, REGISTRY, VERSION
+from support import ROOT
+
+POSTGRES_IMAGE, POSTGRES_UID = "docker.io/library/postgres:17", 999
+LOCAL_POSTGRES = "seed-analytics-test-postgres:17"
+PROXY = "seed-analytics-test-proxy:1"
+
+pytest_plugins: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cluster")
+    group.addoption(
+        "--load-images",
+        metavar="COMMAND",
+        default=os.environ.get("LOAD_IMAGES", ""),
+        help="copies the images named after it from the local Docker to the cluster, such as 'kind load docker-image'; "
+        "without it, the cluster pulls them",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep tests of one release on one worker, where xdist runs several."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(
+                pytest.mark.xdist_group("demo" if "demo" in getattr(item, "fixturenames", ()) else "others")
+            )
+
+
+# --- The cluster and its images ---------------------------------------------------------------------------------------
+
+
+def _full_name(image: str) -> str:
+    """Return the name by which a kubelet knows an image of the local Docker."""
+    first, _, rest = image.partition("/")
+    if not rest:
+        return f"docker.io/library/{image}"
+    return image if "." in first or ":" in first else f"docker.io/{image}"
+
+
+def _docker(*argv: str) -> str:
+    return subprocess.run(
+        [shutil.which("docker") or "docker", *argv], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _image(name: str) -> dict[str, str]:
+    path, _, tag = name.rpartition(":")
+    registry, _, repository = path.rpartition("/")
+    return {"registry": registry, "repository": repository, "tag": tag}
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The cluster, with the images in it."""
+    if reason := connected():
+        pytest.skip(f"no cluster answers ({reason}): set KUBECONFIG")
+    load = shlex.split(request.config.getoption("--load-images"))
+    postgres, uid = os.environ.get("POSTGRES_IMAGE", POSTGRES_IMAGE), POSTGRES_UID
+    if load:
+        if "POSTGRES_IMAGE" not in os.environ:
+            postgres = LOCAL_POSTGRES
+            _docker("build", "--tag", postgres, str(ROOT / "tests/images/postgres"))
+        # Debian's package and the published image name another user each.
+        uid = int(_docker("run", "--rm", "--entrypoint", "id", postgres, "-u", "postgres"))
+        subprocess.run([*load, *(f"{REGISTRY}{name}:{VERSION}" for name in IMAGES), postgres], check=True)
+    registry = _full_name(f"{REGISTRY}x").removesuffix("/x")
+    values = {
+        "global": {"image": {"registry": registry}},
+        "devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid},
+    }
+    return Cluster(values, helm.find(request.config.getoption("--helm", "")))
+
+
+@pytest.fixture(scope="session")
+def proxy_image(request: pytest.FixtureRequest, cluster: Cluster) -> dict[str, str]:
+    """Image settings of a stand-in for the Cloud SQL proxy."""
+    load = shlex.split(request.config.getoption("--load-images"))
+    if not load:
+        pytest.skip("the stand-in for the Cloud SQL proxy is built here: give --load-images")
+    base = f"{REGISTRY}seed-analytics-jobs:{VERSION}"
+    _docker("build", "--build-arg", f"BASE_IMAGE={base}", "--tag", PROXY, str(ROOT / "tests/cluster/proxy"))
+    subprocess.run([*load, PROXY], check=True)
+    return _image(_full_name(PROXY))
+
+
+# --- Namespaces -------------------------------------------------------------------------------------------------------
+
+
+_report = pytest.StashKey[pytest.TestReport]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.when == "call":
+        item.stash[_report] = report
+    return report
+
+
+@pytest.fixture
+def new_namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Callable[..., Namespace]]:
+    """Make namespaces; where the test fails, show what is in them before they go."""
+    made: list[Namespace] = []
+    with ExitStack() as stack:
+
+        def make(purpose: str, **options: Any) -> Namespace:
+            made.append(stack.enter_context(cluster.namespace(purpose, **options)))
+            return made[-1]
+
+        yield make
+        report = request.node.stash.get(_report, None)
+        if report is None or report.failed:
+            for namespace in made:
+                print(
+                    namespace.kubectl("get", "all,secrets,networkpolicies", check=False), namespace.events(), sep="\n"
+                )
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, new_namespace: Callable[..., Namespace]) -> Namespace:
+    """A namespace that enforces the restricted Pod Security level."""
+    return new_namespace(Path(request.node.path).stem.removeprefix("test_").replace("_", "-"))
+
+
+# --- Releases that several tests share --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Cluster) -> Iterator[Postgres]:
+    """The platform's PostgreSQL, in a namespace of its own: a log, our tables and all weekly KPIs."""
+    with cluster.namespace("postgres") as namespace:
+        namespace.install(
+            "platform",
+            *(SMALL, STAGES_OFF, SERVICES_OFF),
+            {
+                "global": {"networkPolicy": {"enabled": False}},
+                "devDatabase": {"simulator": {"learners": 120}},
+                "verify": {"enabled": False},
+            },
+            files=["values-dev.yaml"],
+        )
+        namespace.run("compute-weekly-kpis", "kpis")
+        yield Postgres(namespace)
+
+
+@dataclass
+class Demo:
+    """A release of values-dev.yaml, installed and used as its notes say.
+
+    Attributes:
+        namespace: where it is.
+        installed: what `helm install` printed.
+        printed: command of the notes -> its exit code and what it printed.
+        seconds: part -> how long it took.
+
+    """
+
+    namespace: Namespace
+    installed: subprocess.CompletedProcess[str]
+    printed: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def postgres(self) -> Postgres:
+        """Its database."""
+        return Postgres(self.namespace)
+
+
+_measured: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def measured() -> dict[str, str]:
+    """What the suite has measured: name -> value with unit; printed at its end."""
+    return _measured
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured."""
+    if _measured:
+        terminalreporter.section("measured on the cluster")
+        for name, value in _measured.items():
+            terminalreporter.write_line(f"{name:<58} {value:>12}")
+
+
+@pytest.fixture(scope="session")
+def demo(cluster: Cluster, measured: dict[str, str]) -> Iterator[Demo]:
+    """The newcomer's release: installed, and every command of its notes run as printed."""
+    with cluster.namespace("demo", RESTRICTED) as namespace:
+        begun = time.monotonic()
+        found = Demo(namespace, namespace.install("demo", files=["values-dev.yaml"], check=False))
+        found.seconds["helm install --wait"] = time.monotonic() - begun
+        if found.installed.returncode == 0:
+            for command in notes_commands(found.installed.stdout):
+                at = time.monotonic()
+                found.printed[command] = cluster.run("bash", "-c", command, check=False)
+                found.seconds[command.split("--namespace")[0].split(";")[0][:40].strip()] = time.monotonic() - at
+        measured.update({f"  {part}": f"{seconds:.1f} s" for part, seconds in found.seconds.items()})
+        measured["install to first verified run"] = f"{sum(found.seconds.values()):.1f} s"
+        yield found
+
+
+def notes_commands(notes: str) -> list[str]:
+    """Return the commands that the notes tell to run next: the lines that are indented deepest."""
+    return [line.strip() for line in notes.partition("\nNext:\n")[2].splitlines() if line.startswith("     ")]
+
+
+# --- Operators --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def external_secrets(cluster: Cluster) -> None:
+    """The External Secrets operator."""
+    store = {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ClusterSecretStore",
+        "metadata": {"name": "seed-e2e-probe"},
+        "spec": {"provider": {"fake": {"data": [{"key": "probe", "value": "x"}]}}},
+    }
+    names = ("external-secrets.io", "v1", "clustersecretstores", "seed-e2e-probe")
+    try:
+        cluster.apply(store)
+    except AssertionError:
+        pytest.skip("the cluster serves no external-secrets.io/v1: install the External Secrets operator")
+    try:
+        until(
+            "the operator looks at a store",
+            lambda: cluster.custom.get_cluster_custom_object(*names).get("status", {}).get("conditions"),
+            20,
+        )
+    except AssertionError:
+        pytest.skip("no External Secrets operator looks at a ClusterSecretStore: start it")
+    finally:
+        cluster.custom.delete_cluster_custom_object(*names)
