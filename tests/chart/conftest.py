@@ -17,6 +17,7 @@ from chart.harness.objects import Obj, Pod, pod_of
 from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
 
 DEFAULT_CRDS = helm.REPOSITORY.parent / "shared" / "crds"
+CHECKOV = helm.REPOSITORY / ".cache" / "checkov" / "bin" / "checkov"
 DEFAULT_EXAMPLES = 200
 
 
@@ -24,7 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chart")
     group.addoption("--helm", default="", help="3 or 4 (pinned), or a path (the one on PATH, else 4)")
     group.addoption("--crds", type=Path, default=DEFAULT_CRDS, help="folder of the operators' CRDs (%(default)s)")
-    group.addoption("--checkov", default="checkov", help="the command checkov (%(default)s)")
+    group.addoption(
+        "--checkov", default=str(CHECKOV), help="the command checkov (default: the one of tools/setup test)"
+    )
     group.addoption(
         "--examples", type=int, default=DEFAULT_EXAMPLES, help="values drawn by the property tests (%(default)s)"
     )
@@ -163,7 +166,7 @@ def examples(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="session")
 def checkov(request: pytest.FixtureRequest) -> str:
     """The command checkov. It lives in an environment of its own, since it pins a hundred packages."""
-    found = shutil.which(request.config.getoption("--checkov", "checkov"))
-    if not found:
-        pytest.skip("checkov is not installed: pip install checkov==3.3.30 in an environment of its own, or --checkov")
+    asked: str = request.config.getoption("--checkov", str(CHECKOV))
+    found = shutil.which(asked)
+    assert found, f"there is no {asked}: run tools/setup test, or name one by --checkov"
     return found

@@ -44,6 +44,25 @@ SENTENCES: dict[str, tuple[Mapping[str, Any], tuple[str, ...], list[str]]] = {
         (),
         ["global.secrets.combined.enabled", "global.secrets.source"],
     ),
+    "a mount of the chart's own volume": (
+        merged(SOURCE, at("global.stages.extraVolumeMounts", [{"name": "tmp", "mountPath": "/data"}])),
+        (),
+        ["extraVolumeMounts", '"tmp"', "extraVolumes"],
+    ),
+    "a mount over /tmp": (
+        merged(
+            SOURCE,
+            at("global.stages.extraVolumes", [{"name": "data", "emptyDir": {}}]),
+            at("global.stages.extraVolumeMounts", [{"name": "data", "mountPath": "/tmp"}]),
+        ),
+        (),
+        ["extraVolumeMounts", "/tmp", "tmpSizeLimit"],
+    ),
+    "a mount of a volume that is not there": (
+        merged(SOURCE, at("global.services.extraVolumeMounts", [{"name": "data", "mountPath": "/data"}])),
+        (),
+        ["extraVolumeMounts", '"data"', "extraVolumes"],
+    ),
     "a token inline in production": (
         merged(INLINE, at("global.environment", "prod"), at("global.secrets.irt.value", "token")),
         (),

@@ -132,9 +132,9 @@ volumes:
 seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") */}}
 {{- define "seed-lib.container" -}}
 {{- $v := .values -}}
-{{- $volumes := list "tmp" -}}
+{{- $volumes := list -}}
 {{- range $v.extraVolumes -}}
-{{- if has .name $volumes -}}
+{{- if has .name (prepend $volumes "tmp") -}}
 {{- fail (printf "%s.extraVolumes: the name %q is taken: set another" $.name .name) -}}
 {{- end -}}
 {{- $volumes = append $volumes .name -}}
@@ -143,7 +143,10 @@ seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") *
 {{- if eq .mountPath "/tmp" -}}
 {{- fail (printf "%s.extraVolumeMounts: /tmp is mounted already: set another mountPath, or tmpSizeLimit" $.name) -}}
 {{- end -}}
-{{- if not (has .name (rest $volumes)) -}}
+{{- if eq .name "tmp" -}}
+{{- fail (printf "%s.extraVolumeMounts: the volume \"tmp\" is the chart's own: add another one to extraVolumes and name that" $.name) -}}
+{{- end -}}
+{{- if not (has .name $volumes) -}}
 {{- fail (printf "%s.extraVolumeMounts: there is no volume %q: add it to extraVolumes" $.name .name) -}}
 {{- end -}}
 {{- end -}}
