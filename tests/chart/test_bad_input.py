@@ -53,10 +53,10 @@ SENTENCES: dict[str, tuple[Mapping[str, Any], tuple[str, ...], list[str]]] = {
         merged(
             SOURCE,
             at("global.stages.extraVolumes", [{"name": "data", "emptyDir": {}}]),
-            at("global.stages.extraVolumeMounts", [{"name": "data", "mountPath": "/tmp"}]),
+            at("global.stages.extraVolumeMounts", [{"name": "data", "mountPath": "/tmp"}]),  # noqa: S108 - in the container
         ),
         (),
-        ["extraVolumeMounts", "/tmp", "tmpSizeLimit"],
+        ["extraVolumeMounts", "/tmp", "tmpSizeLimit"],  # noqa: S108
     ),
     "a mount of a volume that is not there": (
         merged(SOURCE, at("global.services.extraVolumeMounts", [{"name": "data", "mountPath": "/data"}])),
