@@ -287,19 +287,21 @@ past_error <- function(engine, calm, dates, origins, horizon) {
 #'   `residual_sd`, `quantile` (half width of the interval in robust sd).
 judge_weeks <- function(series, wild, engine, threshold) {
   y <- series$value
-  n <- length(y)
   calm <- replace(y, wild, NA)
-  fold <- (seq_len(n) - 1L) %% min(n, most_folds)
-  expected <- inflation <- numeric(n)
-  for (left_out in split(seq_len(n), fold)) {
-    found <- engine$expect(replace(calm, left_out, NA), series$week_start, left_out)
-    expected[left_out] <- found$expected
-    inflation[left_out] <- found$inflation
-  }
+  seen <- leave_out(calm, series$week_start, engine)
+  expected <- seen$expected
+  inflation <- seen$inflation
   deviation <- (y - expected) / inflation
   usable <- which(!is.na(y))
   # the judged week has no say in the spread that it is judged by
-  spread <- vapply(seq_len(n), function(i) robust_sd(deviation[setdiff(usable, i)]), 0)
+  spread <- vapply(seq_along(y), function(i) robust_sd(deviation[setdiff(usable, i)]), 0)
+  # nor has the furthest one by bending the fits of the others: with eight weeks it would hide itself
+  furthest <- usable[which.max(abs(deviation[usable]))]
+  if (!wild[furthest]) {
+    without <- leave_out(replace(calm, furthest, NA), series$week_start, engine)
+    others <- setdiff(usable, furthest)
+    spread[furthest] <- robust_sd(((y - without$expected) / without$inflation)[others])
+  }
   spread <- pmax(spread, 1e-9 * max(abs(y), na.rm = TRUE), .Machine$double.xmin)
   df <- spread_df(length(usable))
   tail <- stats::pt(-abs(deviation / spread), df, log.p = TRUE)
@@ -314,6 +316,18 @@ judge_weeks <- function(series, wild, engine, threshold) {
     residual_sd = robust_sd(deviation[usable]),
     quantile = quantile
   )
+}
+
+#' What each week is expected to be by a fit that leaves it out: list(expected, inflation), as engines give it.
+leave_out <- function(calm, dates, engine) {
+  n <- length(calm)
+  expected <- inflation <- numeric(n)
+  for (left_out in split(seq_len(n), (seq_len(n) - 1L) %% min(n, most_folds))) {
+    found <- engine$expect(replace(calm, left_out, NA), dates, left_out)
+    expected[left_out] <- found$expected
+    inflation[left_out] <- found$inflation
+  }
+  list(expected = expected, inflation = inflation)
 }
 
 # Degrees of freedom of the t distribution that a deviation divided by the MAD of the others follows. The

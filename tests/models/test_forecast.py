@@ -111,7 +111,7 @@ def test_false_alarms_are_at_most_at_the_stated_rate(ask: Ask, n_weeks: int) -> 
     assert alarms <= binom.ppf(0.999, n_series * n_weeks, stated), f"{alarms} in {n_series * n_weeks} weeks"
 
 
-@pytest.mark.parametrize("n_weeks", [12, 26, 104])
+@pytest.mark.parametrize("n_weeks", [8, 12, 26, 104])
 def test_a_planted_anomaly_is_found(ask: Ask, n_weeks: int) -> None:
     at = n_weeks // 2
     values = line(n_weeks, seed=n_weeks)
