@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -236,13 +237,20 @@ def test_stages_do_not_lock_each_other(simulated: Database) -> None:
         assert segment(simulated) == ExitCode.OK
 
 
+@contextmanager
+def blocked_in_publishing(database: Database) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that waits, within publishing, for a table that another session holds until the block's end."""
+    with psycopg.connect(database.url) as blocker:
+        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
+        victim = spawn(database)
+        until(lambda: waits_for_a_table(database))
+        yield victim
+
+
 def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simulated: Database) -> None:
     segment(simulated)
     before, fits = contents(simulated), simulated("SELECT count(*) FROM cluster_fit_meta")
-    with psycopg.connect(simulated.url) as blocker:
-        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
-        victim = spawn(simulated)
-        until(lambda: waits_for_a_table(simulated))
+    with blocked_in_publishing(simulated) as victim:
         victim.kill()
         victim.communicate()
     until(lambda: not waits_for_a_table(simulated))
@@ -256,10 +264,7 @@ def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simula
 def test_sigterm_in_publishing_rolls_back_and_says_so(simulated: Database) -> None:
     segment(simulated)
     before = contents(simulated)
-    with psycopg.connect(simulated.url) as blocker:
-        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
-        victim = spawn(simulated)
-        until(lambda: waits_for_a_table(simulated))
+    with blocked_in_publishing(simulated) as victim:
         victim.send_signal(signal.SIGTERM)
         _, shown = victim.communicate(timeout=DEADLINE_SECS)
     assert victim.returncode == ExitCode.TRY_LATER, shown.decode()
@@ -272,10 +277,7 @@ def test_sigterm_in_publishing_rolls_back_and_says_so(simulated: Database) -> No
 def test_connection_cut_in_publishing_leaves_the_old_numbers(simulated: Database) -> None:
     segment(simulated)
     before = contents(simulated)
-    with psycopg.connect(simulated.url) as blocker:
-        blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
-        victim = spawn(simulated)
-        until(lambda: waits_for_a_table(simulated))
+    with blocked_in_publishing(simulated) as victim:
         simulated(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
             f"seed-analytics/{STAGE}",
