@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import httpx
 import numpy as np
-from seed_analytics.clients import SERVICES
 from seed_analytics.local import RService
+from seed_analytics.settings import SERVICES
 
 from benchmarks._measure import Row, resident_mb, within
 

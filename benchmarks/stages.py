@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seed_analytics.clients import SERVICES
 from seed_analytics.demo import STAGES
 from seed_analytics.local import RService
+from seed_analytics.settings import SERVICES
 
 from benchmarks._measure import Row, simulated, stage
 
