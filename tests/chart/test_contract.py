@@ -102,10 +102,18 @@ def test_retries_end_at_the_exit_codes_that_retrying_cannot_help(job_pod: Pod) -
     (rules,) = [policy["rules"] for policy in find(job_pod.owner, "podFailurePolicy")]
     failing = [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"]
     assert [rule["operator"] for rule in failing] == ["In"]
-    assert {*failing[0]["values"]} == {*ExitCode} - {ExitCode.OK} - code.RETRIED
+    assert {*failing[0]["values"]} == {*ExitCode} - {ExitCode.OK} - code.RETRIED - code.STOPPED
     assert failing[0]["containerName"] == job_pod.spec["containers"][0]["name"]
-    disrupted = [rule for rule in rules if rule["action"] == "Ignore"]
-    assert [condition["type"] for rule in disrupted for condition in rule["onPodConditions"]] == ["DisruptionTarget"]
+
+
+def test_a_run_that_was_stopped_from_outside_is_no_try(job_pod: Pod) -> None:
+    (rules,) = [policy["rules"] for policy in find(job_pod.owner, "podFailurePolicy")]
+    ignored = [rule for rule in rules if rule["action"] == "Ignore"]
+    assert [condition["type"] for rule in ignored for condition in rule.get("onPodConditions", ())] == ["DisruptionTarget"]
+    codes = [rule["onExitCodes"] for rule in ignored if "onExitCodes" in rule]
+    assert [(set(rule["values"]), rule["containerName"]) for rule in codes] == [
+        (code.STOPPED, job_pod.spec["containers"][0]["name"])
+    ]
 
 
 def test_a_job_has_time_for_the_calls_that_it_may_wait_for(job_pod: Pod) -> None:

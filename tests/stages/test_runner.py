@@ -267,7 +267,7 @@ def test_sigterm_in_publishing_rolls_back_and_says_so(simulated: Database) -> No
     with blocked_in_publishing(simulated) as victim:
         victim.send_signal(signal.SIGTERM)
         _, shown = victim.communicate(timeout=DEADLINE_SECS)
-    assert victim.returncode == ExitCode.TRY_LATER, shown.decode()
+    assert victim.returncode == ExitCode.STOPPED, shown.decode()
     assert contents(simulated) == before
     status, reason = simulated.runs(STAGE)[-1]
     assert status == "failed"

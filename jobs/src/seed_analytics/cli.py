@@ -47,7 +47,8 @@ def cli() -> None:
 
     Every option is also an environment variable of the same name (--mirt-model: MIRT_MODEL); DATABASE_URL and the
     services' tokens come from the environment only. Exit codes: 0 done or skipped, 64 usage, 65 input contract broken,
-    69 a service is down, 70 defect, 75 try later, 76 rejected by the gate, 78 configuration.
+    69 a service is down, 70 defect, 75 try later, 76 rejected by the gate, 78 configuration,
+    143 told to stop.
     """
 
 

@@ -1,7 +1,8 @@
 """Why a stage ended, and the exit code that tells Kubernetes whether to try again.
 
 The codes are those of BSD's sysexits.h. The chart's ``podFailurePolicy`` reads them: 64, 65, 70, 76 and 78 fail the
-Job at once, since a second try would end the same way; 69 and 75 are tried again.
+Job at once, since a second try would end the same way; 69 and 75 are tried again. 143 is the shell's code for SIGTERM:
+the pod was deleted or its node drained, which says nothing of the run, so it does not count as a try.
 """
 
 from enum import IntEnum
@@ -21,11 +22,13 @@ class ExitCode(IntEnum):
     INTERNAL = 70
     """A defect of this program."""
     TRY_LATER = 75
-    """Another run holds the lock, an upstream table is stale, or the run was told to stop."""
+    """Another run holds the lock, or an upstream table is stale."""
     REJECTED = 76
     """The fit did not pass its gate; nothing was published and the last good numbers stay."""
     CONFIG = 78
     """An environment variable is missing or wrong, or a service refuses the token."""
+    STOPPED = 143
+    """The run was told to stop (SIGTERM)."""
 
 
 class StageError(Exception):
@@ -56,6 +59,12 @@ class TryLater(StageError):
     """The run cannot start or go on now, but may do so later."""
 
     exit_code = ExitCode.TRY_LATER
+
+
+class Stopped(StageError):
+    """The run was told to stop."""
+
+    exit_code = ExitCode.STOPPED
 
 
 class Rejected(StageError):

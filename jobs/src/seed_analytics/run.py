@@ -23,7 +23,7 @@ from psycopg.types.json import Jsonb
 import seed_analytics
 from seed_analytics import db, logs
 from seed_analytics.db import Columns, Connection
-from seed_analytics.errors import ExitCode, Rejected, StageError, TooLittleData, TryLater
+from seed_analytics.errors import ExitCode, Rejected, StageError, Stopped, TooLittleData, TryLater
 from seed_analytics.log_view import open_log
 from seed_analytics.settings import Settings, describe, env_name, is_secret
 
@@ -277,10 +277,10 @@ def _update(conn: Connection, run: Run[S], status: str, reason: str) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn SIGTERM into TryLater, so that transactions roll back and the run is recorded as failed."""
+    """Turn SIGTERM into Stopped, so that transactions roll back and the run is recorded as failed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TryLater("The run was told to stop (SIGTERM); nothing was published.")
+        raise Stopped("The run was told to stop (SIGTERM); nothing was published.")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

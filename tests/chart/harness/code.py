@@ -25,6 +25,9 @@ CREDENTIALS = ("database", "irt", "forecast", "brms")
 RETRIED = {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER}
 """The exit codes after which another try may help (seed_analytics.errors)."""
 
+STOPPED = {ExitCode.STOPPED}
+"""The exit codes of a run that was not let to its end, which is no try at all."""
+
 
 def services_of(command: str) -> set[str]:
     """Return the R services that a command calls."""

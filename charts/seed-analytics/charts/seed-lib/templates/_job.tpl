@@ -3,7 +3,7 @@ The spec of every Job that runs the command seed-analytics: stages, migration, s
 
 Exit codes (seed_analytics.errors): 64 usage, 65 input contract broken, 70 a defect, 76 fit rejected, 78 configuration:
 trying again cannot help, the Job fails at once. All others, among them 69 service down and 75 lock held or upstream
-stale, are tried again up to backoffLimit. A pod that was evicted, preempted or drained does not count.
+stale, are tried again up to backoffLimit. A pod that was evicted, preempted, drained or deleted (143) does not count.
 
 seed-lib.jobSpec (dict "root" $ "values" $v "name" "migrate" "component" "migration" "args" (list "migrate")
   "env" "...yaml..." "grants" (list ..) "secrets" (list ..) ["serviceAccountName" ..])
@@ -19,6 +19,11 @@ podFailurePolicy:
       onPodConditions:
         - type: DisruptionTarget
           status: "True"
+    - action: Ignore
+      onExitCodes:
+        containerName: {{ .name | quote }}
+        operator: In
+        values: [143]
     - action: FailJob
       onExitCodes:
         containerName: {{ .name | quote }}
