@@ -83,7 +83,7 @@ def simulated(postgres: Postgres, simulated_template: str) -> Iterator[Database]
 
 
 @pytest.fixture(scope="session")
-def services() -> Iterator[dict[str, RService]]:
+def working_tree() -> Iterator[dict[str, RService]]:
     """The three R services from the working tree, ready; name -> service."""
     started = {name: RService(name) for name in SERVICES.values()}
     try:
@@ -95,6 +95,12 @@ def services() -> Iterator[dict[str, RService]]:
     finally:
         for service in started.values():
             service.stop()
+
+
+@pytest.fixture(scope="session")
+def services(working_tree: dict[str, RService]) -> dict[str, RService]:
+    """The three R services that a suite asks; name -> service."""
+    return working_tree
 
 
 KNOWN = {

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from containers import BASE_IMAGE, IMAGES, SERVICES, Containers, Service, find_image, serve
-from docker.errors import DockerException
+from containers import BASE_IMAGE, IMAGES, SERVICES, Containers, Service, connect, find_image, serve
 from docker.models.images import Image
 from support import ROOT
 
@@ -16,11 +15,7 @@ from support import ROOT
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """The Docker daemon."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as error:
-        pytest.skip(f"no Docker daemon answers ({type(error).__name__}): these tests run the images")
+    client = connect()
     yield client
     client.close()
 

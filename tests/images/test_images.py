@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from containers import IMAGES, JOBS, SERVICES, VERSION, Containers, find_image
 from docker import DockerClient
 from docker.models.images import Image
+from packageurl import PackageURL
 
 MEGABYTE = 1e6
 SIZE_LIMITS = {JOBS: 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
@@ -91,6 +94,20 @@ def test_it_lists_its_packages_and_their_versions(containers: Containers, image:
         assert ("deb", "python3") in versions
     else:
         assert versions["deb", "r-cran-plumber"] >= "1.2"
+
+
+def test_its_sbom_names_every_package_once(containers: Containers, image: Image) -> None:
+    folder = "/usr/share/seed-analytics"
+    table, sbom = (
+        containers.shell(image, f"cat {folder}/{name}").output for name in ("packages.tsv", "sbom.cdx.json")
+    )
+    document = json.loads(sbom)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    assert f"{document['metadata']['component']['name']}:" in image.tags[0]
+    packages = [PackageURL.from_string(component["purl"]) for component in document["components"]]
+    rows = [line.split("\t") for line in table.splitlines()[1:]]
+    assert sorted([package.type, package.name, package.version] for package in packages) == sorted(rows)
+    assert len({component["bom-ref"] for component in document["components"]}) == len(rows)
 
 
 def test_jobs_holds_the_pinned_versions(containers: Containers) -> None:

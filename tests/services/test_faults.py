@@ -16,10 +16,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from containers import Service
 from fits import FITS
 from seed_analytics.local import RService
 from support import ROOT
 
+Served = RService | Service  # from the working tree, from the images
 FITS_OF_FORECAST = FITS["r-forecast-plumber"]
 PATH = "/survival/fit"
 SLOW_PATH = "/prophet/fit"
@@ -27,13 +29,13 @@ SLOW_PATH = "/prophet/fit"
 FINISHED_SAMPLES, ENDLESS_SAMPLES = 15_000, 100_000
 
 
-def post(service: RService, path: str = PATH, **more: int) -> httpx.Response:
+def post(service: Served, path: str = PATH, **more: int) -> httpx.Response:
     body = FITS_OF_FORECAST[path] | more
     headers = {"Authorization": f"Bearer {service.token}"}
     return httpx.post(service.base_url + path, json=body, headers=headers, timeout=180)
 
 
-def gauge(service: RService, name: str) -> float:
+def gauge(service: Served, name: str) -> float:
     lines = httpx.get(f"{service.base_url}/metrics", timeout=30).text.splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
 
@@ -46,7 +48,7 @@ def wait_until(done: Callable[[], bool], secs: float = 60) -> None:
 
 
 @contextmanager
-def slow_fit(service: RService, n_samples: int = FINISHED_SAMPLES) -> Iterator[Future[httpx.Response]]:
+def slow_fit(service: Served, n_samples: int = FINISHED_SAMPLES) -> Iterator[Future[httpx.Response]]:
     """Run a long fit; the body of the statement starts when a worker has it."""
     with ThreadPoolExecutor(1) as pool:
         reply = pool.submit(post, service, SLOW_PATH, n_samples=n_samples)
@@ -69,8 +71,8 @@ def kind(reply: httpx.Response) -> str:
     return str(reply.json()["type"]).rpartition(":")[2]
 
 
-def test_health_and_metrics_answer_while_a_fit_runs(start: Callable[..., RService]) -> None:
-    service = start()
+def test_health_and_metrics_answer_while_a_fit_runs(start_any: Callable[..., Served]) -> None:
+    service = start_any()
     with slow_fit(service) as reply:
         for path in ("healthz", "readyz", "metrics", "openapi.json"):
             assert httpx.get(f"{service.base_url}/{path}", timeout=30).status_code == 200
@@ -78,8 +80,8 @@ def test_health_and_metrics_answer_while_a_fit_runs(start: Callable[..., RServic
         assert reply.result().status_code == 200
 
 
-def test_a_full_queue_is_busy_and_says_when_to_come_back(start: Callable[..., RService]) -> None:
-    service = start(QUEUE_LENGTH="0")
+def test_a_full_queue_is_busy_and_says_when_to_come_back(start_any: Callable[..., Served]) -> None:
+    service = start_any(QUEUE_LENGTH="0")
     with slow_fit(service) as running:
         reply = post(service)
         assert (reply.status_code, kind(reply)) == (503, "busy")
@@ -88,8 +90,8 @@ def test_a_full_queue_is_busy_and_says_when_to_come_back(start: Callable[..., RS
     assert post(service).status_code == 200
 
 
-def test_a_fit_waits_in_the_queue(start: Callable[..., RService]) -> None:
-    service = start(QUEUE_LENGTH="1")
+def test_a_fit_waits_in_the_queue(start_any: Callable[..., Served]) -> None:
+    service = start_any(QUEUE_LENGTH="1")
     with slow_fit(service) as running, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(post, service)
         wait_until(lambda: gauge(service, "seed_queue_length") == 1)
@@ -97,8 +99,8 @@ def test_a_fit_waits_in_the_queue(start: Callable[..., RService]) -> None:
         assert running.result().status_code == waiting.result().status_code == 200
 
 
-def test_two_workers_fit_at_once(start: Callable[..., RService]) -> None:
-    service = start(WORKERS="2", QUEUE_LENGTH="0")
+def test_two_workers_fit_at_once(start_any: Callable[..., Served]) -> None:
+    service = start_any(WORKERS="2", QUEUE_LENGTH="0")
     wait_until(lambda: gauge(service, "seed_workers") == 2)
     with slow_fit(service) as running:
         assert post(service).status_code == 200
@@ -123,8 +125,8 @@ def test_an_idle_worker_that_is_killed_is_replaced(start: Callable[..., RService
     assert post(service).status_code == 200
 
 
-def test_a_fit_past_its_deadline_is_stopped(start: Callable[..., RService]) -> None:
-    service = start(FIT_TIMEOUT_SECS="1")
+def test_a_fit_past_its_deadline_is_stopped(start_any: Callable[..., Served]) -> None:
+    service = start_any(FIT_TIMEOUT_SECS="1")
     with slow_fit(service, ENDLESS_SAMPLES) as reply:
         assert (reply.result().status_code, kind(reply.result())) == (503, "timeout")
     wait_until(lambda: httpx.get(f"{service.base_url}/readyz").status_code == 200)
@@ -197,8 +199,8 @@ def test_the_log_has_a_line_for_each_request_and_never_the_token(start: Callable
     assert "token" not in service.log_path.read_text()
 
 
-def test_a_token_with_a_trailing_newline_is_the_token(start: Callable[..., RService]) -> None:
-    service = start(token="secret\n")  # noqa: S106
+def test_a_token_with_a_trailing_newline_is_the_token(start_any: Callable[..., Served]) -> None:
+    service = start_any(token="secret\n")  # noqa: S106
     reply = httpx.post(
         service.base_url + PATH, json=FITS_OF_FORECAST[PATH], headers={"Authorization": "Bearer secret"}, timeout=60
     )
@@ -239,8 +241,8 @@ def test_a_port_in_use_stops_the_start_with_78(start: Callable[..., RService]) -
     assert f"port {port}: is it in use?" in again.log_path.read_text()
 
 
-def test_anonymous_callers_are_served_only_where_that_is_allowed(start: Callable[..., RService]) -> None:
-    service = start(token="", ALLOW_ANONYMOUS="true")
+def test_anonymous_callers_are_served_only_where_that_is_allowed(start_any: Callable[..., Served]) -> None:
+    service = start_any(token="", ALLOW_ANONYMOUS="true")
     assert httpx.post(service.base_url + PATH, json=FITS_OF_FORECAST[PATH], timeout=60).status_code == 200
 
 

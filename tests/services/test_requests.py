@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from containers import Service
 from fits import FITS, ROUTES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,18 +21,19 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client.parser import text_string_to_metric_families
 from seed_analytics.local import RService
 
+Served = RService | Service  # from the working tree, from the images
 PROBLEM = "application/problem+json"
 JSON = {"Content-Type": "application/json"}
 ROUTE_IDS = [path for _, path in ROUTES]
 
 
-def post(service: RService, path: str, **request: Any) -> httpx.Response:
+def post(service: Served, path: str, **request: Any) -> httpx.Response:
     """Post with the right token and content type, unless `headers` say otherwise."""
     headers = {"Authorization": f"Bearer {service.token}", **JSON, **request.pop("headers", {})}
     return httpx.post(service.base_url + path, headers=headers, timeout=120, **request)
 
 
-def first_route(service: RService) -> str:
+def first_route(service: Served) -> str:
     return next(iter(FITS[service.name]))
 
 
@@ -50,7 +52,7 @@ def assert_problem(reply: httpx.Response, status: int, kind: str) -> dict[str, A
 # ---- What is no fit
 
 
-def test_health_has_exactly_the_fields_that_the_guide_names(service: RService) -> None:
+def test_health_has_exactly_the_fields_that_the_guide_names(service: Served) -> None:
     reply = httpx.get(f"{service.base_url}/healthz")
     more = {"stan_version"} if service.name == "r-brms-plumber" else set()
     assert reply.status_code == 200
@@ -61,12 +63,12 @@ def test_health_has_exactly_the_fields_that_the_guide_names(service: RService) -
     assert abs(datetime.now(UTC) - stamp) < timedelta(minutes=1)
 
 
-def test_a_warm_service_is_ready(service: RService) -> None:
+def test_a_warm_service_is_ready(service: Served) -> None:
     reply = httpx.get(f"{service.base_url}/readyz")
     assert (reply.status_code, reply.json()) == (200, {"status": "ready"})
 
 
-def test_metrics_count_requests_by_route_and_status(service: RService) -> None:
+def test_metrics_count_requests_by_route_and_status(service: Served) -> None:
     def count(status: str) -> float:
         families = text_string_to_metric_families(httpx.get(f"{service.base_url}/metrics").text)
         labels = {"service": service.name, "method": "POST", "route": first_route(service), "status": status}
@@ -78,7 +80,7 @@ def test_metrics_count_requests_by_route_and_status(service: RService) -> None:
     assert count("401") == before + 1
 
 
-def test_metrics_hold_the_state_of_the_workers(service: RService) -> None:
+def test_metrics_hold_the_state_of_the_workers(service: Served) -> None:
     families = {f.name: f for f in text_string_to_metric_families(httpx.get(f"{service.base_url}/metrics").text)}
     gauges = {name: family.samples[0].value for name, family in families.items() if family.type == "gauge"}
     assert gauges.keys() >= {"seed_queue_length", "seed_workers_busy", "seed_workers", "seed_ready"}
@@ -86,7 +88,7 @@ def test_metrics_hold_the_state_of_the_workers(service: RService) -> None:
     assert families["seed_fit_seconds"].type == "histogram"
 
 
-def test_the_openapi_document_is_valid_and_names_every_route(service: RService) -> None:
+def test_the_openapi_document_is_valid_and_names_every_route(service: Served) -> None:
     document = httpx.get(f"{service.base_url}/openapi.json").json()
     OpenAPIV31SpecValidator(document).validate()
     assert {path for path, item in document["paths"].items() if "post" in item} == set(FITS[service.name])
@@ -96,7 +98,7 @@ def test_the_openapi_document_is_valid_and_names_every_route(service: RService) 
 
 
 @pytest.fixture(scope="session")
-def schemas(services: dict[str, RService]) -> dict[str, dict[str, Any]]:
+def schemas(services: Mapping[str, Served]) -> dict[str, dict[str, Any]]:
     """Request and reply schema of each fit, from /openapi.json."""
     found = {}
     for name, path in ROUTES:
@@ -110,7 +112,7 @@ def schemas(services: dict[str, RService]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(("name", "path"), ROUTES, ids=ROUTE_IDS)
 def test_a_fit_replies_as_its_schema_says(
-    services: dict[str, RService], schemas: dict[str, dict[str, Any]], name: str, path: str
+    services: Mapping[str, Served], schemas: dict[str, dict[str, Any]], name: str, path: str
 ) -> None:
     Draft202012Validator(schemas[path]["request"]).validate(FITS[name][path])
     reply = post(services[name], path, json=FITS[name][path] | {"seed": 7})
@@ -122,7 +124,7 @@ def test_a_fit_replies_as_its_schema_says(
 
 
 @pytest.mark.parametrize(("name", "path"), ROUTES, ids=ROUTE_IDS)
-def test_the_same_seed_gives_the_same_reply(services: dict[str, RService], name: str, path: str) -> None:
+def test_the_same_seed_gives_the_same_reply(services: Mapping[str, Served], name: str, path: str) -> None:
     first, again = (post(services[name], path, json=FITS[name][path]).json() for _ in range(2))
     del first["elapsed_secs"], again["elapsed_secs"]
     assert first == again
@@ -131,26 +133,26 @@ def test_the_same_seed_gives_the_same_reply(services: dict[str, RService], name:
 # ---- Bad requests
 
 
-def test_an_unknown_path_is_not_found(service: RService) -> None:
+def test_an_unknown_path_is_not_found(service: Served) -> None:
     assert_problem(httpx.get(f"{service.base_url}/nowhere"), 404, "not-found")
     assert_problem(post(service, first_route(service) + "/", json={}), 404, "not-found")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_a_fit_answers_post_alone(service: RService, method: str) -> None:
+def test_a_fit_answers_post_alone(service: Served, method: str) -> None:
     reply = httpx.request(method, service.base_url + first_route(service))
     assert_problem(reply, 405, "method-not-allowed")
     assert reply.headers["allow"] == "POST"
 
 
-def test_health_answers_get_alone(service: RService) -> None:
+def test_health_answers_get_alone(service: Served) -> None:
     reply = httpx.post(f"{service.base_url}/healthz", json={})
     assert_problem(reply, 405, "method-not-allowed")
     assert reply.headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic dTpw", "{token}", "Bearer {token}x"])
-def test_a_missing_or_wrong_token_is_unauthorized(service: RService, given: str | None) -> None:
+def test_a_missing_or_wrong_token_is_unauthorized(service: Served, given: str | None) -> None:
     headers = JSON if given is None else {**JSON, "Authorization": given.format(token=service.token)}
     reply = httpx.post(service.base_url + first_route(service), content=b"{}", headers=headers)
     assert_problem(reply, 401, "unauthorized")
@@ -167,11 +169,11 @@ def test_a_missing_or_wrong_token_is_unauthorized(service: RService, given: str 
     ],
     ids=str,
 )
-def test_a_body_that_is_not_plain_json_is_unsupported(service: RService, headers: dict[str, str]) -> None:
+def test_a_body_that_is_not_plain_json_is_unsupported(service: Served, headers: dict[str, str]) -> None:
     assert_problem(post(service, first_route(service), content=b"{}", headers=headers), 415, "unsupported-media-type")
 
 
-def test_a_charset_beside_the_media_type_is_accepted(service: RService) -> None:
+def test_a_charset_beside_the_media_type_is_accepted(service: Served) -> None:
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert_problem(post(service, first_route(service), content=b"{}", headers=headers), 422, "invalid")
 
@@ -181,12 +183,12 @@ def test_a_charset_beside_the_media_type_is_accepted(service: RService) -> None:
     [b"", b"{", b'{"a": }', b'{"a": NaN}', b"[1,]", b"{}{}", b'"\xff"', b"\x00", b'{"a": "\\u0000"}', b"[" * 100_000],
     ids=lambda body: repr(body[:12]),
 )
-def test_what_is_no_json_is_bad_json(service: RService, body: bytes) -> None:
+def test_what_is_no_json_is_bad_json(service: Served, body: bytes) -> None:
     assert_problem(post(service, first_route(service), content=body), 400, "bad-json")
 
 
 @pytest.mark.parametrize("body", ["{}", "[]", "null", "1", '"text"', '{"unknown": 1}'])
-def test_json_of_another_form_is_invalid(service: RService, body: str) -> None:
+def test_json_of_another_form_is_invalid(service: Served, body: str) -> None:
     assert assert_problem(post(service, first_route(service), content=body), 422, "invalid")["errors"]
 
 
@@ -233,7 +235,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("name", "path", "put"), FAULTS)
 def test_a_single_fault_is_invalid_and_named(
-    services: dict[str, RService], name: str, path: str, put: Callable[[Any], None]
+    services: Mapping[str, Served], name: str, path: str, put: Callable[[Any], None]
 ) -> None:
     body = copy.deepcopy(FITS[name][path])
     put(body)
@@ -250,7 +252,7 @@ REQUIRED = [
 
 
 @pytest.mark.parametrize(("name", "path", "field"), REQUIRED)
-def test_a_missing_field_is_invalid_and_named(services: dict[str, RService], name: str, path: str, field: str) -> None:
+def test_a_missing_field_is_invalid_and_named(services: Mapping[str, Served], name: str, path: str, field: str) -> None:
     body = {key: value for key, value in FITS[name][path].items() if key != field}
     errors = assert_problem(post(services[name], path, json=body), 422, "invalid")["errors"]
     named = {error["field"].split(".")[0] for error in errors}
@@ -268,7 +270,7 @@ JSON_VALUES = st.recursive(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_json_in_any_field_is_refused_or_fitted_and_never_an_internal_error(
-    services: dict[str, RService], name: str, path: str, data: st.DataObject
+    services: Mapping[str, Served], name: str, path: str, data: st.DataObject
 ) -> None:
     body = copy.deepcopy(FITS[name][path])
     fields = [(top,) for top in body] + [(t, f) for t, v in body.items() if isinstance(v, dict) for f in v]
@@ -280,7 +282,7 @@ def test_any_json_in_any_field_is_refused_or_fitted_and_never_an_internal_error(
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200))
-def test_any_bytes_are_refused(service: RService, body: bytes) -> None:
+def test_any_bytes_are_refused(service: Served, body: bytes) -> None:
     reply = post(service, first_route(service), content=body)
     assert reply.status_code in {400, 422}, reply.text
     assert reply.headers["content-type"] == PROBLEM
@@ -289,7 +291,7 @@ def test_any_bytes_are_refused(service: RService, body: bytes) -> None:
 # ---- Size
 
 
-def raw_reply(service: RService, head: str, body: Iterable[bytes] = ()) -> bytes:
+def raw_reply(service: Served, head: str, body: Iterable[bytes] = ()) -> bytes:
     """Send a head and a body until the service answers or closes; return what it said."""
     address = urlsplit(service.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
@@ -305,20 +307,20 @@ def raw_reply(service: RService, head: str, body: Iterable[bytes] = ()) -> bytes
         return received
 
 
-def head_of(service: RService, more: str) -> str:
+def head_of(service: Served, more: str) -> str:
     return (
         f"POST {first_route(service)} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         f"Authorization: Bearer {service.token}\n{more}\n\n"
     )
 
 
-def test_a_declared_gigabyte_is_refused_before_a_byte_of_it_is_sent(service: RService) -> None:
+def test_a_declared_gigabyte_is_refused_before_a_byte_of_it_is_sent(service: Served) -> None:
     reply = raw_reply(service, head_of(service, f"Content-Length: {2**30}"))
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"problem:too-large" in reply
 
 
-def test_chunks_without_end_are_refused_unread(service: RService) -> None:
+def test_chunks_without_end_are_refused_unread(service: Served) -> None:
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     sent = 0
 
@@ -339,6 +341,6 @@ def test_a_body_above_the_limit_is_refused_and_one_below_is_read(start: Callable
     assert_problem(post(service, "/prophet/fit", content=b" " * 1000), 400, "bad-json")
 
 
-def test_a_client_that_sends_a_refused_large_body_still_reads_the_reply(service: RService) -> None:
+def test_a_client_that_sends_a_refused_large_body_still_reads_the_reply(service: Served) -> None:
     reply = httpx.post(service.base_url + first_route(service), content=b" " * 10_000_000, headers=JSON)
     assert_problem(reply, 401, "unauthorized")
