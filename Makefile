@@ -17,7 +17,7 @@ export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
 PYTHON_PATHS := $(wildcard jobs tests benchmarks tools)
 YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
 # Fast ones first.
-SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
+SUITES := $(wildcard $(addprefix tests/,unit chart stages services models images))
 
 include Makefile.images
 
@@ -52,11 +52,13 @@ test-r:
 
 lint:  ## Check style and types
 	@tools/setup test
-	@echo "== ruff, mypy, yamllint, lintr"
+	@echo "== ruff, mypy, yamllint, zizmor, actionlint, lintr"
 	@.venv/bin/ruff check $(PYTHON_PATHS)
 	@.venv/bin/ruff format --check $(PYTHON_PATHS)
 	@.venv/bin/mypy
 	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict --config-file charts/.ct/lintconf.yaml $(YAML_PATHS))
+	@.venv/bin/zizmor --offline --quiet .github
+	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not here: the workflows are not checked by it"; fi
 	@Rscript r-plumber-common/run-lint.R
 
 format:  ## Rewrite Python files in the common style
