@@ -23,8 +23,6 @@ POSTGRES_IMAGE, POSTGRES_UID = "docker.io/library/postgres:17", 999
 LOCAL_POSTGRES = "seed-analytics-test-postgres:17"
 PROXY = "seed-analytics-test-proxy:1"
 
-pytest_plugins: list[str] = []
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cluster")
@@ -106,34 +104,21 @@ def proxy_image(request: pytest.FixtureRequest, cluster: Cluster) -> dict[str, s
 # --- Namespaces -------------------------------------------------------------------------------------------------------
 
 
-_report = pytest.StashKey[pytest.TestReport]()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show what is in the namespaces when a test fails, before they go."""
     report = yield
-    if report.when == "call":
-        item.stash[_report] = report
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and report.when != "teardown" and cluster:
+        report.sections += [(f"namespace {namespace.name}", namespace.story()) for namespace in cluster.alive]
     return report
 
 
 @pytest.fixture
-def new_namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Callable[..., Namespace]]:
-    """Make namespaces; where the test fails, show what is in them before they go."""
-    made: list[Namespace] = []
+def new_namespace(cluster: Cluster) -> Iterator[Callable[..., Namespace]]:
+    """Make namespaces of this test."""
     with ExitStack() as stack:
-
-        def make(purpose: str, **options: Any) -> Namespace:
-            made.append(stack.enter_context(cluster.namespace(purpose, **options)))
-            return made[-1]
-
-        yield make
-        report = request.node.stash.get(_report, None)
-        if report is None or report.failed:
-            for namespace in made:
-                print(
-                    namespace.kubectl("get", "all,secrets,networkpolicies", check=False), namespace.events(), sep="\n"
-                )
+        yield lambda purpose: stack.enter_context(cluster.namespace(purpose))
 
 
 @pytest.fixture
@@ -223,6 +208,16 @@ def demo(cluster: Cluster, measured: dict[str, str]) -> Iterator[Demo]:
 def notes_commands(notes: str) -> list[str]:
     """Return the commands that the notes tell to run next: the lines that are indented deepest."""
     return [line.strip() for line in notes.partition("\nNext:\n")[2].splitlines() if line.startswith("     ")]
+
+
+def monitoring_off(cluster: Cluster) -> dict[str, Any]:
+    """Return values without the Prometheus operator's kinds, where the cluster does not serve them."""
+    if "monitoring.coreos.com/v1" in cluster.kubectl("api-versions"):
+        return {}
+    return {
+        "global": {"services": {"serviceMonitor": {"enabled": False}}},
+        "prometheusRule": {"enabled": False},
+    }
 
 
 # --- Operators --------------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Cluster:
     Attributes:
         values: of the chart: where the kubelet finds the images.
         helm: the Helm that installs.
+        alive: the namespaces that tests have made and not yet deleted.
 
     """
 
@@ -70,11 +71,12 @@ class Cluster:
     batch: client.BatchV1Api = field(default_factory=client.BatchV1Api)
     apps: client.AppsV1Api = field(default_factory=client.AppsV1Api)
     custom: client.CustomObjectsApi = field(default_factory=client.CustomObjectsApi)
+    alive: list[Namespace] = field(default_factory=list)
 
     def run(
         self,
         *argv: str | Path,
-        input: str | None = None,
+        input: str | None = None,  # noqa: A002
         check: bool = True,
         timeout: float = 600,
     ) -> subprocess.CompletedProcess[str]:
@@ -110,9 +112,11 @@ class Cluster:
         """Make a namespace, and delete it afterwards with all that is in it."""
         name = f"seed-e2e-{purpose}-{token_hex(2)}"
         self.core.create_namespace({"metadata": {"name": name, "labels": dict(labels)}})
+        self.alive.append(Namespace(self, name))
         try:
-            yield Namespace(self, name)
+            yield self.alive[-1]
         finally:
+            self.alive.remove(Namespace(self, name))
             self.core.delete_namespace(name)
 
 
@@ -234,9 +238,10 @@ class Namespace:
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}, namespace=self.name
         )
 
-    def events(self) -> str:
-        """Return the events, the oldest first."""
-        return self.kubectl("get", "events", "--sort-by=.lastTimestamp", check=False)
+    def story(self) -> str:
+        """Return what is here, and the events, the oldest first."""
+        listed = self.kubectl("get", "pods,jobs,cronjobs,deployments,services", check=False)
+        return f"{listed}\n{self.kubectl('get', 'events', '--sort-by=.lastTimestamp', check=False)}"
 
 
 @dataclass

@@ -20,7 +20,7 @@ AT_REST_BYTES = 2 * 2**30
 
 
 def test_all_is_ready_within_five_minutes(demo: Demo) -> None:
-    assert demo.installed.returncode == 0, f"{demo.installed.stderr}\n{demo.namespace.events()}"
+    assert demo.installed.returncode == 0, f"{demo.installed.stderr}\n{demo.namespace.story()}"
     assert demo.seconds["helm install --wait"] < READY_SECS
 
 

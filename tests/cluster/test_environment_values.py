@@ -1,0 +1,144 @@
+"""The values of staging and production on a cluster: a PostgreSQL that is there already, Secrets by the operator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from cluster.conftest import monitoring_off
+from cluster.kube import SMALL, Cluster, Namespace, Postgres, until
+from seed_analytics.errors import ExitCode
+
+STORES = ("external-secrets.io", "v1", "clustersecretstores")
+TOKENS = {f"r-{name}-internal-token": f"{name}-token-1" for name in ("irt", "forecast", "brms")}
+
+
+@dataclass
+class Store:
+    """A ClusterSecretStore whose values are in its spec."""
+
+    cluster: Cluster
+    name: str
+    data: dict[str, str] = field(default_factory=dict)
+
+    def put(self, **data: str) -> None:
+        """Set values; `_` stands for `-`."""
+        self.data |= {key.replace("_", "-"): value for key, value in data.items()}
+        # What people put into a store often ends in a newline.
+        values = [{"key": key, "value": f"{value}\n"} for key, value in self.data.items()]
+        self.cluster.apply(
+            {
+                "apiVersion": "external-secrets.io/v1",
+                "kind": "ClusterSecretStore",
+                "metadata": {"name": self.name},
+                "spec": {"provider": {"fake": {"data": values}}},
+            }
+        )
+
+
+@contextmanager
+def store_of(cluster: Cluster, namespace: Namespace, data: Mapping[str, str]) -> Iterator[Store]:
+    store = Store(cluster, namespace.name)
+    store.put(**{key.replace("-", "_"): value for key, value in data.items()})
+    yield store
+    cluster.custom.delete_cluster_custom_object(*STORES, store.name)
+
+
+def synced(namespace: Namespace) -> dict[str, str]:
+    """Return the reason of each ExternalSecret's condition."""
+    found = namespace.cluster.custom.list_namespaced_custom_object(
+        "external-secrets.io", "v1", namespace.name, "externalsecrets"
+    )["items"]
+    return {item["metadata"]["name"]: item["status"]["conditions"][0]["reason"] for item in found if "status" in item}
+
+
+@pytest.fixture(scope="module")
+def staging(cluster: Cluster, postgres: Postgres, external_secrets: None) -> Iterator[tuple[Namespace, Store]]:
+    """A release of values-staging.yaml."""
+    with cluster.namespace("staging") as namespace:
+        url = postgres.url(postgres.copy("staging"))
+        with store_of(cluster, namespace, {"seedtest-database-url": url, **TOKENS}) as store:
+            namespace.install(
+                "seed-analytics",
+                *(SMALL, monitoring_off(cluster), {"secretStore": {"name": store.name}}),
+                files=["values-staging.yaml"],
+            )
+            yield namespace, store
+
+
+def test_staging_gets_its_secrets_from_the_store(staging: tuple[Namespace, Store]) -> None:
+    namespace, _ = staging
+    names = ("calibrate-irt-credentials", "r-brms-credentials", "r-forecast-credentials", "seedtest-db-credentials")
+    assert synced(namespace) == dict.fromkeys(names, "SecretSynced")
+
+
+@pytest.mark.parametrize("stage", ["cluster-segments", "fit-survival-churn", "fit-bayesian-growth"])
+def test_staging_runs_a_stage_on_the_existing_database(stage: str, staging: tuple[Namespace, Store]) -> None:
+    staging[0].run(stage, f"{stage}-staging")
+
+
+def test_a_rotated_token_reaches_services_and_jobs(staging: tuple[Namespace, Store]) -> None:
+    namespace, store = staging
+    namespace.run("calibrate-irt-weekly", "before-rotation")
+    store.put(r_irt_internal_token="irt-token-2")  # noqa: S106 - of a service that ends with the test
+    secret = "calibrate-irt-credentials"  # noqa: S105 - its name
+    namespace.kubectl("annotate", "externalsecret", secret, f"force-sync={time.time():.0f}", "--overwrite")
+    read = ("get", "secret", secret, "--output=jsonpath={.data.token}")
+    before = "aXJ0LXRva2VuLTE="
+    until("the operator has written the new token", lambda: namespace.kubectl(*read) != before, 60)
+    # The service still asks for the old one.
+    refused = namespace.ended(namespace.run_job("calibrate-irt-weekly", "refused"))
+    assert refused.exit_codes == [ExitCode.CONFIG]
+    assert "token" in namespace.log("refused")
+    # As the chart's README says.
+    namespace.kubectl("rollout", "restart", "deployment", "--selector", "app.kubernetes.io/component=service")
+    namespace.ready("r-irt-plumber")
+    namespace.run("calibrate-irt-weekly", "after-rotation")
+
+
+def test_production_runs_through_the_proxy_beside_each_job(
+    cluster: Cluster,
+    namespace: Namespace,
+    postgres: Postgres,
+    proxy_image: dict[str, str],
+    external_secrets: None,
+) -> None:
+    """The stand-in never ends by itself: a Job that waited for it would not be Complete."""
+    url = f"postgresql://seedtest:throw-away@127.0.0.1:5432/{postgres.copy('production')}"
+    with store_of(cluster, namespace, {"seedtest-database-url": url, **TOKENS}) as store:
+        no_digest = {"image": {"digest": ""}}
+        namespace.install(
+            "seed-analytics",
+            *(SMALL, monitoring_off(cluster)),
+            {
+                "global": {
+                    "cloudSqlProxy": {
+                        "image": {**proxy_image, "digest": ""},
+                        "instance": f"{postgres.namespace.name}:test-region1:dev-database",
+                    },
+                    # The stand-in reaches PostgreSQL by its Service, not Google by its API.
+                    "networkPolicy": {"enabled": False},
+                    "stages": no_digest,
+                },
+                "secretStore": {"create": False, "kind": "ClusterSecretStore", "name": store.name},
+                "r-irt-plumber": no_digest,
+                **{name: {"enabled": False} for name in ("r-forecast-plumber", "r-brms-plumber")},
+                **{
+                    name: {"enabled": False}
+                    for name in ("fit-survival-churn", "forecast-prophet", "fit-bayesian-growth")
+                },
+            },
+            files=["values-prod.yaml"],
+        )
+        until("two pods are ready", lambda: ready_replicas(namespace, "r-irt-plumber") == 2)
+        namespace.run("calibrate-irt-weekly", "through-the-proxy")
+        (pod,) = namespace.pods(job_name="through-the-proxy")
+        assert [container.name for container in pod.spec.containers] == ["calibrate-irt-weekly"]
+        assert [status.name for status in pod.status.init_container_statuses] == ["cloud-sql-proxy"]
+
+
+def ready_replicas(namespace: Namespace, deployment: str) -> int:
+    return namespace.cluster.apps.read_namespaced_deployment(deployment, namespace.name).status.ready_replicas or 0
