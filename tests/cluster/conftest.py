@@ -33,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="copies the images named after it from the local Docker to the cluster, such as 'kind load docker-image'; "
         "without it, the cluster pulls them",
     )
+    group.addoption(
+        "--argocd", action="store_true", help="Argo CD runs on this machine, and reads repositories of its file system"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

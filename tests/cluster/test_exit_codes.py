@@ -57,8 +57,11 @@ def test_a_run_without_its_tables_fails_at_once(demo: Demo) -> None:
 def test_a_run_without_its_service_is_tried_again(demo: Demo) -> None:
     def change(spec: dict[str, Any]) -> None:
         spec["backoffLimit"] = 1
-        with_env(R_IRT_BASE_URL="http://dev-database:9", MIRT_MAX_RETRIES="0")(spec)
+        with_env(R_IRT_BASE_URL="http://nobody", MIRT_MAX_RETRIES="0")(spec)
 
+    nobody = {"selector": {"app": "nobody"}, "ports": [{"port": 80}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nobody"}, "spec": nobody}
+    demo.namespace.cluster.apply(service, namespace=demo.namespace.name)
     ended = demo.namespace.ended(demo.namespace.run_job("calibrate-irt-weekly", "code-69", change))
     assert (ended.condition, ended.reason) == ("Failed", "BackoffLimitExceeded")
     assert ended.exit_codes == [ExitCode.UNAVAILABLE] * 2

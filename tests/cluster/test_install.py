@@ -70,7 +70,7 @@ def test_get_cronjobs_prints_the_guides_list(demo: Demo) -> None:
 def test_get_svc_prints_the_guides_list(demo: Demo) -> None:
     printed = demo.namespace.kubectl("get", "svc", "--no-headers")
     listed = {line.split()[0]: line.split()[4] for line in printed.splitlines()}
-    listed.pop("dev-database")
+    assert listed.pop("dev-database") == "5432/TCP"
     assert listed == dict.fromkeys(guide.SERVICES, f"{guide.PORT}/TCP")
 
 

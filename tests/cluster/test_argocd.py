@@ -1,0 +1,191 @@
+"""Argo CD syncs the environments of a git repository: without drift, by waves, and not past a failed migration."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+from shutil import copytree
+from typing import Any
+
+import pytest
+import yaml
+from chart.harness.render import merged
+from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, until
+from support import ROOT
+
+APPLICATIONS = ("argoproj.io", "v1alpha1", "argocd", "applications")
+IRT = "r-irt-plumber"
+REFRESHES = 3
+
+
+@dataclass
+class Synced:
+    """An Application that the ApplicationSet has made, and the repository that it syncs from."""
+
+    cluster: Cluster
+    name: str
+    namespace: Namespace
+    repository: Path
+
+    @property
+    def application(self) -> dict[str, Any]:
+        """Return the Application as it is now."""
+        found: dict[str, Any] = self.cluster.custom.get_namespaced_custom_object(*APPLICATIONS, self.name)
+        return found
+
+    @property
+    def health(self) -> tuple[str, str]:
+        """Sync and health status."""
+        status = self.application.get("status", {})
+        return status.get("sync", {}).get("status", ""), status.get("health", {}).get("status", "")
+
+    def git(self, *argv: str) -> str:
+        """Run git in the repository."""
+        who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        argv = ("git", "-C", str(self.repository), *who, *argv)
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self, **values: Any) -> str:
+        """Lay values over values-dev.yaml, commit, and return the revision."""
+        file = self.repository / "charts/seed-analytics/values-dev.yaml"
+        file.write_text(yaml.safe_dump(merged(yaml.safe_load(file.read_text()), values)))
+        self.git("commit", "--quiet", "--all", "--message=values")
+        return self.git("rev-parse", "HEAD")
+
+    def settled(self, revision: str) -> bool:
+        """Say whether a revision is synced, and all is well."""
+        status = self.application.get("status", {})
+        operation = status.get("operationState", {})
+        return (
+            self.health == ("Synced", "Healthy")
+            and status["sync"].get("revision") == revision
+            and operation.get("phase") == "Succeeded"
+        )
+
+
+@pytest.fixture(scope="module")
+def synced(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Synced]:
+    """The environment dev of the repository's own manifests, from a local repository, under names of this test."""
+    if not request.config.getoption("--argocd"):
+        pytest.skip("Argo CD must run on this machine to read a local repository: say so with --argocd")
+    name = f"seed-e2e-{token_hex(2)}"
+    repository = tmp_path_factory.mktemp("repository")
+    copytree(ROOT / "charts", repository / "charts")
+    copytree(ROOT / "argocd" / "environments", repository / "argocd" / "environments")
+    for file in (repository / "argocd" / "environments").glob("*.yaml"):
+        if file.stem != "dev":
+            file.unlink()
+    environment = repository / "argocd" / "environments" / "dev.yaml"
+    environment.write_text(environment.read_text().replace("namespace: seed-dev", f"namespace: {name}"))
+    namespace = Namespace(cluster, name)
+    found = Synced(cluster, f"{name}-dev", namespace, repository)
+    found.git("init", "--quiet", "--initial-branch=main")
+    found.git("add", ".")
+    one_service = merged(STAGES_OFF, SERVICES_OFF, {IRT: {"enabled": True}, "cluster-segments": {"enabled": True}})
+    found.commit(**merged(cluster.values, SMALL, one_service, {"devDatabase": {"simulator": {"learners": 100}}}))
+
+    project, applications = (
+        yaml.safe_load((ROOT / "argocd" / f"{kind}.yaml").read_text()) for kind in ("project", "applicationset")
+    )
+    url = f"file://{repository}"
+    project["metadata"]["name"] = applications["metadata"]["name"] = name
+    project["spec"]["sourceRepos"] = [url]
+    applications["spec"]["generators"][0]["git"]["repoURL"] = url
+    template = applications["spec"]["template"]
+    template["metadata"]["name"] = f"{name}-{{{{ .environment }}}}"
+    template["spec"]["project"] = name
+    template["spec"]["source"]["repoURL"] = url
+    cluster.apply(project, applications, namespace="argocd")
+    cluster.alive.append(namespace)
+    yield found
+    cluster.alive.remove(namespace)
+    cluster.kubectl("-n", "argocd", "delete", "applicationset", name)
+    until("its Application is gone", lambda: not _exists(cluster, found.name), 60)
+    cluster.kubectl("-n", "argocd", "delete", "appproject", name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _exists(cluster: Cluster, application: str) -> bool:
+    return cluster.run("kubectl", "-n", "argocd", "get", "application", application, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def first(synced: Synced) -> Synced:
+    """The Application after its first sync."""
+    until("the ApplicationSet has made the Application", lambda: _exists(synced.cluster, synced.name), 60)
+    revision = synced.git("rev-parse", "HEAD")
+    try:
+        until("the first sync", lambda: synced.settled(revision), 300)
+    except AssertionError:
+        pytest.fail(f"the first sync: {yaml.safe_dump(synced.application.get('status'))}")
+    return synced
+
+
+def test_an_environment_becomes_synced_and_healthy(first: Synced) -> None:
+    assert first.health == ("Synced", "Healthy")
+
+
+def test_the_namespace_enforces_the_restricted_level(first: Synced) -> None:
+    labels = first.cluster.core.read_namespace(first.namespace.name).metadata.labels
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_migration_ran_before_the_workloads(first: Synced) -> None:
+    migrated = first.cluster.batch.read_namespaced_job("migrate", first.namespace.name).status.completion_time
+    service = first.cluster.apps.read_namespaced_deployment(IRT, first.namespace.name)
+    cronjob = first.cluster.batch.read_namespaced_cron_job("cluster-segments", first.namespace.name)
+    assert migrated <= min(service.metadata.creation_timestamp, cronjob.metadata.creation_timestamp)
+
+
+def test_it_stays_so_over_several_refreshes(first: Synced) -> None:
+    operation = first.application["status"]["operationState"]["finishedAt"]
+    for _ in range(REFRESHES):
+        before = first.application["status"]["reconciledAt"]
+        refresh = "argocd.argoproj.io/refresh=hard"
+        first.cluster.kubectl("-n", "argocd", "annotate", "application", first.name, refresh, "--overwrite")
+        until("the refresh", lambda before=before: first.application["status"]["reconciledAt"] > before, 60)
+        assert first.health == ("Synced", "Healthy")
+        assert all(resource["status"] == "Synced" for resource in first.application["status"]["resources"])
+    assert first.application["status"]["operationState"]["finishedAt"] == operation, "it was synced again"
+
+
+def test_a_change_of_values_goes_through(first: Synced) -> None:
+    revision = first.commit(**{IRT: {"workers": 2}})
+    until("the change is synced", lambda: first.settled(revision), 180)
+    assert workers(first) == "2"
+
+
+def test_a_failed_migration_stops_the_sync(first: Synced) -> None:
+    """The migration cannot connect: the change that was committed with it does not reach the service."""
+    unusable = {"global": {"stages": {"extraEnv": [{"name": "PGSSLMODE", "value": "verify-full"}]}}}
+    begun = datetime.now().astimezone()
+    first.commit(**merged(unusable, {"migrations": {"backoffLimit": 0}, IRT: {"workers": 3}}))
+
+    def failed() -> bool:
+        job = first.cluster.batch.read_namespaced_job("migrate", first.namespace.name)
+        conditions = job.status.conditions or ()
+        return job.metadata.creation_timestamp > begun and any(c.type == "Failed" for c in conditions)
+
+    until("the migration fails", failed, 120)
+    time.sleep(5)  # were the sync to go on, it would do so at once
+    assert workers(first) == "2"
+    assert first.health[0] == "OutOfSync"
+    revision = first.commit(**{"global": {"stages": {"extraEnv": []}}})
+    until("a corrected commit heals it", lambda: first.settled(revision), 240)
+    assert workers(first) == "3"
+
+
+def workers(synced: Synced) -> str:
+    """Return the number of workers that the service's Deployment sets."""
+    container = synced.cluster.apps.read_namespaced_deployment(
+        IRT, synced.namespace.name
+    ).spec.template.spec.containers[0]
+    (value,) = (item.value for item in container.env if item.name == "WORKERS")
+    return str(value)

@@ -1,0 +1,75 @@
+"""NetworkPolicies, by connecting: what a pod of the release reaches depends on the grants in its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster.conftest import Demo
+from seed_analytics.settings import SERVICES
+
+TARGETS = {"dev-database": 5432, **dict.fromkeys(SERVICES.values(), 80)}
+SCRIPT = """
+import json, socket, sys
+def reached(host, port):
+    try:
+        socket.create_connection((host, port), 3).close()
+        return True
+    except OSError:
+        return False
+print(json.dumps({name: reached(address, port) for name, address, port in json.loads(sys.argv[1])}))
+"""
+
+
+@pytest.fixture(scope="module")
+def addresses(demo: Demo) -> dict[str, tuple[str, int]]:
+    """Each Service's address: a pod without the grant for DNS cannot ask for it."""
+    services = demo.namespace.cluster.core.list_namespaced_service(demo.namespace.name).items
+    return {s.metadata.name: (s.spec.cluster_ip, s.spec.ports[0].port) for s in services if s.metadata.name in TARGETS}
+
+
+@pytest.fixture(scope="module")
+def reaches(demo: Demo, addresses: dict[str, tuple[str, int]]) -> Callable[..., set[str]]:
+    """Start a Job's pod with these grants, and return what it reaches."""
+
+    def reach(name: str, *grants: str) -> set[str]:
+        def change(spec: dict[str, Any]) -> None:
+            labels = spec["template"]["metadata"]["labels"]
+            for label in [label for label in labels if label.startswith("seed-analytics/grant-")]:
+                del labels[label]
+            labels |= {f"seed-analytics/grant-{grant}": "true" for grant in grants}
+            container = spec["template"]["spec"]["containers"][0]
+            container["command"] = ["python3", "-c", SCRIPT]
+            container["args"] = [json.dumps([(target, *address) for target, address in addresses.items()])]
+
+        demo.namespace.complete(demo.namespace.run_job("cluster-segments", name, change))
+        found: dict[str, bool] = json.loads(demo.namespace.log(name))
+        return {target for target, reached in found.items() if reached}
+
+    return reach
+
+
+@pytest.fixture(scope="module")
+def enforced(reaches: Callable[..., set[str]]) -> None:
+    """A cluster whose network keeps NetworkPolicies."""
+    if reaches("reach-probe") == TARGETS.keys():
+        pytest.skip("the cluster's network does not enforce NetworkPolicies: a pod without a grant reaches everything")
+
+
+@pytest.mark.usefixtures("enforced")
+@pytest.mark.parametrize(
+    ("grants", "reached"),
+    [
+        ((), set()),
+        (("dns",), set()),
+        (("dns", "database"), {"dev-database"}),
+        *((("dns", service), {service}) for service in SERVICES.values()),
+    ],
+    ids=lambda value: "+".join(value) or "nothing" if isinstance(value, tuple) else "",
+)
+def test_a_pod_reaches_what_it_is_granted_and_nothing_else(
+    grants: tuple[str, ...], reached: set[str], reaches: Callable[..., set[str]]
+) -> None:
+    assert reaches(f"reach-{'-'.join(grants) or 'nothing'}", *grants) == reached
