@@ -16,18 +16,19 @@ export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
 
 PYTHON_PATHS := $(wildcard jobs tests benchmarks tools)
 YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
-# Fast ones first.
-SUITES := $(wildcard $(addprefix tests/,unit chart stages services models images))
+# Fast ones first. What a worker starts (PostgreSQL, the R services) is its own, so a file's tests stay together.
+SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
+WORKERS ?= 2
 
 include Makefile.images
 
-.PHONY: help setup demo stop test test-r lint format docs bench clean
+.PHONY: help setup demo stop test e2e test-r lint format docs bench clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
-	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'."
+	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'; WORKERS=2 of them side by side."
 
 setup:  ## Install what this machine lacks (demo and test do it by themselves)
 	@tools/setup run
@@ -43,7 +44,12 @@ stop:  ## End what demo KEEP=1 left running
 test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models
 	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
 	@echo "== pytest (skipped tests and the reasons are listed at the end)"
-	@.venv/bin/pytest $(or $(TESTS),$(SUITES))
+	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile $(SUITES))
+	@$(if $(TESTS),,.venv/bin/pytest tests/images)
+
+e2e:  ## Run the suite on a real cluster: that of the current context, or of kind (E2E='what pytest takes')
+	@tools/setup test
+	@tests/cluster/run $(E2E)
 
 test-r:
 	@tools/setup test
