@@ -10,6 +10,7 @@ SEED ?= 1
 DATA ?=
 KEEP ?=
 TESTS ?=
+CAMPAIGNS ?=
 export PYTHON
 export R_LIBS_USER := $(CURDIR)/.cache/R
 export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
@@ -80,6 +81,10 @@ docs:  ## Write what is made from code: the settings table, the chart's schemas 
 bench:  ## Measure speed and memory beside peers, as one table
 	@tools/setup test
 	@.venv/bin/python -m benchmarks
+
+validate:  ## Run the long campaigns of docs/models/validation.md: hours; CAMPAIGNS='growth --fits 3000' runs less
+	@tools/setup test
+	@.venv/bin/python tests/validate.py $(CAMPAIGNS)
 
 clean: stop  ## Remove everything that setup, demo and test have made
 	@rm -rf .venv .cache .demo report.html .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,13 @@ from cluster.kube import RESTRICTED, SERVICES_OFF, SMALL, STAGES_OFF, Cluster, N
 from containers import IMAGES, REGISTRY, VERSION
 from support import ROOT
 
-POSTGRES_IMAGE, POSTGRES_UID = "docker.io/library/postgres:17", 999
+PUBLISHED_POSTGRES, PUBLISHED_UID = "docker.io/library/postgres:17", 999
 LOCAL_POSTGRES = "seed-analytics-test-postgres:17"
 PROXY = "seed-analytics-test-proxy:1"
+GROUPS = dict.fromkeys(
+    ("test_bad_installs", "test_environments", "test_environment_values", "test_upgrade"), "operators"
+)
+"""Files that share the operators' kinds, or the platform's database: for one worker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,9 +62,9 @@ def _full_name(image: str) -> str:
 
 
 def _docker(*argv: str) -> str:
-    return subprocess.run(
-        [shutil.which("docker") or "docker", *argv], check=True, capture_output=True, text=True
-    ).stdout
+    command = (os.environ.get("DOCKER") or "docker", *argv)
+    env = os.environ | {"DOCKER_BUILDKIT": "1"}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
 
 
 def _image(name: str) -> dict[str, str]:
@@ -70,37 +73,46 @@ def _image(name: str) -> dict[str, str]:
     return {"registry": registry, "repository": repository, "tag": tag}
 
 
+def _loader(config: pytest.Config) -> list[str]:
+    return shlex.split(config.getoption("--load-images"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Copy the images to the cluster, once for all workers."""
+    load = _loader(session.config)
+    if not load or hasattr(session.config, "workerinput") or connected():
+        return
+    if "POSTGRES_IMAGE" in os.environ:
+        _docker("tag", os.environ["POSTGRES_IMAGE"], LOCAL_POSTGRES)
+    else:
+        _docker("build", "--tag", LOCAL_POSTGRES, str(ROOT / "tests/images/postgres"))
+    jobs = f"{REGISTRY}seed-analytics-jobs:{VERSION}"
+    _docker("build", "--build-arg", f"BASE_IMAGE={jobs}", "--tag", PROXY, str(ROOT / "tests/cluster/proxy"))
+    subprocess.run([*load, *(f"{REGISTRY}{name}:{VERSION}" for name in IMAGES), LOCAL_POSTGRES, PROXY], check=True)
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The cluster, with the images in it."""
     if reason := connected():
         pytest.skip(f"no cluster answers ({reason}): set KUBECONFIG")
-    load = shlex.split(request.config.getoption("--load-images"))
-    postgres, uid = os.environ.get("POSTGRES_IMAGE", POSTGRES_IMAGE), POSTGRES_UID
-    if load:
-        if "POSTGRES_IMAGE" not in os.environ:
-            postgres = LOCAL_POSTGRES
-            _docker("build", "--tag", postgres, str(ROOT / "tests/images/postgres"))
+    postgres, uid = os.environ.get("POSTGRES_IMAGE", PUBLISHED_POSTGRES), PUBLISHED_UID
+    if _loader(request.config):
         # Debian's package and the published image name another user each.
+        postgres = LOCAL_POSTGRES
         uid = int(_docker("run", "--rm", "--entrypoint", "id", postgres, "-u", "postgres"))
-        subprocess.run([*load, *(f"{REGISTRY}{name}:{VERSION}" for name in IMAGES), postgres], check=True)
-    registry = _full_name(f"{REGISTRY}x").removesuffix("/x")
     values = {
-        "global": {"image": {"registry": registry}},
+        "global": {"image": {"registry": _image(_full_name(f"{REGISTRY}x:y"))["registry"]}},
         "devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid},
     }
     return Cluster(values, helm.find(request.config.getoption("--helm", "")))
 
 
 @pytest.fixture(scope="session")
-def proxy_image(request: pytest.FixtureRequest, cluster: Cluster) -> dict[str, str]:
+def proxy_image(request: pytest.FixtureRequest) -> dict[str, str]:
     """Image settings of a stand-in for the Cloud SQL proxy."""
-    load = shlex.split(request.config.getoption("--load-images"))
-    if not load:
+    if not _loader(request.config):
         pytest.skip("the stand-in for the Cloud SQL proxy is built here: give --load-images")
-    base = f"{REGISTRY}seed-analytics-jobs:{VERSION}"
-    _docker("build", "--build-arg", f"BASE_IMAGE={base}", "--tag", PROXY, str(ROOT / "tests/cluster/proxy"))
-    subprocess.run([*load, PROXY], check=True)
     return _image(_full_name(PROXY))
 
 
@@ -142,7 +154,7 @@ def postgres(cluster: Cluster) -> Iterator[Postgres]:
             *(SMALL, STAGES_OFF, SERVICES_OFF),
             {
                 "global": {"networkPolicy": {"enabled": False}},
-                "devDatabase": {"simulator": {"learners": 120}},
+                "devDatabase": {"simulator": {"learners": 300}},
                 "verify": {"enabled": False},
             },
             files=["values-dev.yaml"],

@@ -37,7 +37,7 @@ SERVICES_OFF = {name: {"enabled": False} for name in ("r-irt-plumber", "r-foreca
 _SMALL = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
 SMALL = {
     "global": {"stages": _SMALL, "services": _SMALL},
-    "r-brms-plumber": _SMALL,
+    **dict.fromkeys(SERVICES_OFF, _SMALL),
     "migrations": _SMALL,
     "verify": _SMALL,
     "devDatabase": _SMALL,
@@ -214,8 +214,9 @@ class Namespace:
         return [state.terminated.exit_code for state in states if state.terminated]
 
     def log(self, job: str) -> str:
-        """Return the log of all pods of a Job."""
-        return self.kubectl("logs", f"job/{job}", "--all-pods", "--prefix=false", "--tail=-1", check=False)
+        """Return the log of all pods of a Job that have started."""
+        names = [pod.metadata.name for pod in self.pods(job_name=job) if pod.status.container_statuses]
+        return "".join(self.kubectl("logs", name, check=False) for name in names)
 
     def running(self, seconds: float = 120, **labels: str) -> client.V1Pod:
         """Wait for a running pod that is not being deleted."""
