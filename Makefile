@@ -20,6 +20,8 @@ YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
 # Fast ones first. What a worker starts (PostgreSQL, the R services) is its own, so a file's tests stay together.
 SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
 WORKERS ?= 2
+# Values that the chart's property tests draw.
+EXAMPLES ?= 200
 
 include Makefile.images
 
@@ -45,7 +47,7 @@ stop:  ## End what demo KEEP=1 left running
 test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models
 	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
 	@echo "== pytest (skipped tests and the reasons are listed at the end)"
-	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile $(SUITES))
+	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --examples $(EXAMPLES) $(SUITES))
 	@$(if $(TESTS),,.venv/bin/pytest tests/images)
 
 e2e:  ## Run the suite on a real cluster: that of the current context, or of kind (E2E='what pytest takes')
