@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from cluster.conftest import monitoring_off
 from cluster.kube import SMALL, Cluster, Namespace, Postgres, until
 from seed_analytics.errors import ExitCode
+from support import ROOT
 
 STORES = ("external-secrets.io", "v1", "clustersecretstores")
 TOKENS = {f"r-{name}-internal-token": f"{name}-token-1" for name in ("irt", "forecast", "brms")}
@@ -78,6 +80,24 @@ def test_staging_gets_its_secrets_from_the_store(staging: tuple[Namespace, Store
 @pytest.mark.parametrize("stage", ["cluster-segments", "fit-survival-churn", "fit-bayesian-growth"])
 def test_staging_runs_a_stage_on_the_existing_database(stage: str, staging: tuple[Namespace, Store]) -> None:
     staging[0].run(stage, f"{stage}-staging")
+
+
+def test_a_secret_that_cannot_be_read_is_seen_and_mended_by_its_runbook(staging: tuple[Namespace, Store]) -> None:
+    namespace, store = staging
+    name = "r-brms-credentials"
+    page = (ROOT / "docs/runbooks/SeedSecretNotSynced.md").read_text()
+    describe, force = (
+        command.replace("NAMESPACE", namespace.name).replace("NAME", name)
+        for command in re.findall(r"kubectl -n NAMESPACE (?:describe|annotate) externalsecret [^`\n]+", page)
+    )
+    token = store.data.pop("r-brms-internal-token")
+    store.put()
+    namespace.cluster.run("bash", "-c", force)
+    until("the operator cannot read it", lambda: synced(namespace)[name] == "SecretSyncedError", 60)
+    assert "r-brms-internal-token" in namespace.cluster.run("bash", "-c", describe).stdout
+    store.put(r_brms_internal_token=token)
+    namespace.cluster.run("bash", "-c", force)
+    until("the operator reads it again", lambda: synced(namespace)[name] == "SecretSynced", 60)
 
 
 def test_a_rotated_token_reaches_services_and_jobs(staging: tuple[Namespace, Store]) -> None:

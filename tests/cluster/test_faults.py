@@ -46,7 +46,7 @@ def fitting(demo: Demo, service: str) -> bool:
 
 def test_a_service_that_dies_in_mid_fit(demo: Demo, started: Callable[..., str], published: Callable[[], int]) -> None:
     before = published()
-    job = started("fit-bayesian-growth", BRMS_N_SAMPLES="40000")
+    job = started("fit-bayesian-growth", BRMS_N_SAMPLES="20000")
     until("the service fits", lambda: fitting(demo, BRMS), 60)
     pod = demo.namespace.running(app=BRMS)
     # As when its node is lost: no time to finish the fit.
@@ -88,6 +88,7 @@ def test_a_full_disk_of_postgresql(demo: Demo, started: Callable[..., str]) -> N
     demo.namespace.kubectl(*shell, "mkdir /dev/shm/small && chmod 700 /dev/shm/small")
     demo.postgres.sql("CREATE TABLESPACE small LOCATION '/dev/shm/small'")
     demo.postgres.sql("ALTER TABLE user_segments SET TABLESPACE small")
+    demo.postgres.sql("VACUUM FULL user_segments")  # no room is left in its pages
     before = demo.postgres.sql("SELECT * FROM user_segments ORDER BY user_id")
     fits = demo.postgres.sql("SELECT count(*) FROM cluster_fit_meta")
     try:
