@@ -132,7 +132,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
 
   submit <- function(path, body_file) {
     promises::promise(function(resolve, reject) {
-      job <- list(path = path, body_file = body_file, reply_file = tempfile("reply-"), resolve = resolve)
+      job <- list(path = path, body_file = body_file, reply_file = tempfile(reply_prefix), resolve = resolve)
       queue <<- c(queue, list(job))
       cancel_tick()
       tick()

@@ -4,6 +4,7 @@ retry_after_secs <- 5
 # A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
 # is still sending may lose the reply. Larger ones are refused unread.
 small_body_bytes <- 16 * 1024^2
+reply_prefix <- "reply-" # of the files that hold the replies of fits
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 #' Serves the service in `dir` until SIGINT; settings come from the environment (see README.md).
@@ -28,10 +29,12 @@ serve <- function(dir = script_dir()) {
     while (!interrupted()) later::run_now(0.2)
     app$drain()
     app$log(event = "stopping", grace_secs = settings$shutdown_grace_secs)
+    deadline <- now() + settings$shutdown_grace_secs
     run_until(app$pool$quiet, settings$shutdown_grace_secs)
     finished <- app$pool$quiet()
     app$pool$close()
-    run_until(function() FALSE, 0.3) # replies on their way out
+    run_until(function() FALSE, 0.3) # short replies on their way out
+    run_until(function() !sends_reply(), deadline - now())
     httpuv::stopServer(listening$server)
     app$log(event = "stopped", finished = finished)
   })
@@ -62,6 +65,13 @@ interrupted <- function() {
 run_until <- function(done, secs) {
   deadline <- now() + secs
   while (!done() && now() < deadline) later::run_now(0.1)
+}
+
+#' Whether a fit's reply is still being sent: httpuv keeps its file open until the client has all of it.
+#' Always FALSE where there is no /proc.
+sends_reply <- function() {
+  open <- Sys.readlink(list.files("/proc/self/fd", full.names = TRUE))
+  any(startsWith(basename(open), reply_prefix), na.rm = TRUE) # NA: closed since it was listed
 }
 
 listen <- function(app, settings) {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +150,31 @@ def test_a_signal_lets_the_running_fit_finish(start: Callable[..., RService], se
     assert process.wait(30) == 0
     assert psutil.wait_procs(workers, 10)[1] == []
     assert log_of(service)[-1] == {**log_of(service)[-1], "event": "stopped", "finished": True}
+
+
+def test_a_signal_lets_a_slow_reader_have_its_reply(start: Callable[..., RService]) -> None:
+    service = start()
+    process = psutil.Process(service.pid)
+    # More than the buffers between the two hold.
+    score = {"user_id": [f"user{i}" for i in range(400_000)], "days_away": [3] * 400_000, "x": [0.5] * 400_000}
+    body = json.dumps(FITS_OF_FORECAST[PATH] | {"score": score}).encode()
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(120)
+        client.connect(("127.0.0.1", int(service.base_url.rpartition(":")[2])))
+        client.sendall(head.encode() + body)
+        reply = http.client.HTTPResponse(client)
+        reply.begin()  # the reply is on its way
+        os.kill(service.pid, signal.SIGTERM)
+        time.sleep(3)
+        assert process.is_running()
+        text = reply.read()  # raises IncompleteRead where the connection ends early
+    assert len(json.loads(text)["scores"]["survival"]) == 400_000
+    assert process.wait(30) == 0
 
 
 def test_a_fit_that_outlasts_the_grace_is_given_up(start: Callable[..., RService]) -> None:
