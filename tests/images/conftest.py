@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import docker
+import psycopg
 import pytest
-from containers import BASE_IMAGE, IMAGES, SERVICES, Containers, Service, connect, find_image, serve
+from containers import (
+    BASE_IMAGE,
+    IMAGES,
+    JOBS,
+    READY_SECS,
+    SERVICES,
+    TOKEN,
+    Containers,
+    Ended,
+    Service,
+    connect,
+    find_image,
+    serve,
+)
+from docker.models.containers import Container
 from docker.models.images import Image
+from seed_analytics.settings import SERVICES as SERVICE_OF_PREFIX
 from support import ROOT
+
+WEEKS = "16"
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +82,86 @@ def postgres_image(engine: docker.DockerClient) -> Image:
         rm=True,
     )
     return built
+
+
+@dataclass
+class Platform:
+    """PostgreSQL and the three services in a network that has no way out, and the jobs image beside them."""
+
+    containers: Containers
+    network: str
+    database: Container
+    password: str
+    env: dict[str, str]
+
+    def start(self, *argv: str, **options: Any) -> Container:
+        """Start ``seed-analytics ARGV``."""
+        return self.containers.start(JOBS, *argv, network=self.network, environment=self.env, **options)
+
+    def run(self, *argv: str, **options: Any) -> Ended:
+        """Run ``seed-analytics ARGV`` to its end."""
+        return self.containers.run(JOBS, *argv, network=self.network, environment=self.env, **options)
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Look at the database from this machine, which is the network's gateway."""
+        self.database.reload()
+        host = self.database.attrs["NetworkSettings"]["Networks"][self.network]["IPAddress"]
+        return psycopg.connect(
+            host=host, user="seedtest", dbname="seedtest", password=self.password, autocommit=True, connect_timeout=5
+        )
+
+    def wait(self) -> None:
+        """Wait until the database answers."""
+        deadline = time.monotonic() + READY_SECS
+        while not self._answers():
+            assert self.database.status == "running", self.database.logs().decode()
+            assert time.monotonic() < deadline, self.database.logs().decode()
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def platform(engine: docker.DockerClient, postgres_image: Image) -> Iterator[Platform]:
+    """A platform whose database holds simulated learners and their KPIs, and nothing of any stage."""
+    network = engine.networks.create(f"seed-analytics-test-{secrets.token_hex(4)}", internal=True)
+    containers = Containers(engine)
+    try:
+        password = secrets.token_urlsafe(16)
+        database = containers.start(
+            postgres_image,
+            name=f"{network.name}-database",
+            network=network.name,
+            read_only=False,
+            cap_drop=[],
+            environment={
+                "POSTGRES_USER": "seedtest",
+                "POSTGRES_DB": "seedtest",
+                "POSTGRES_PASSWORD": password,
+                "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8",
+            },
+        )
+        env = {"DATABASE_URL": f"postgresql://seedtest:{password}@{database.name}:5432/seedtest"}
+        for prefix, name in SERVICE_OF_PREFIX.items():
+            service = containers.start(
+                name, name=f"{network.name}-{name}", network=network.name, environment={"INTERNAL_TOKEN": TOKEN}
+            )
+            env |= {f"{prefix}_BASE_URL": f"http://{service.name}:8080", f"{prefix}_INTERNAL_TOKEN": TOKEN}
+        made = Platform(containers, str(network.name), database, password, env)
+        made.wait()
+        for argv in (
+            ("migrate", "--with-platform-tables"),
+            ("simulate", "--learners", "150", "--weeks", WEEKS, "--seed", "1"),
+            ("compute-weekly-kpis", "--kpi-lookback-weeks", WEEKS),
+        ):
+            ended = made.run(*argv)
+            assert ended.code == 0, ended.output
+        yield made
+    finally:
+        containers.remove()
+        network.remove()

@@ -61,7 +61,7 @@ def config(compose: Compose) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def pipeline(compose: Compose) -> subprocess.CompletedProcess[str]:
     """The pipeline, run to its end."""
-    return compose("run", "--rm", "--no-build", "--pull", "never", "pipeline")
+    return compose("run", "--rm", "--pull", "never", "pipeline")
 
 
 def test_nothing_is_published_and_nothing_reaches_out(config: dict[str, Any]) -> None:

@@ -1,0 +1,81 @@
+"""Trouble that only a container's limits make: no memory left, no room in /tmp; and clients that never finish asking."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from containers import SERVICES, Containers, Service, serve
+from fits import FITS
+
+SMALL_TMP = "exec,mode=1777,size=64m"
+SLOW_CLIENTS = 100
+
+
+def fit(service: Service, **more: object) -> httpx.Response:
+    path, body = next(iter(FITS[service.name].items()))
+    return service.post(path, body | more)
+
+
+def assert_problem(reply: httpx.Response, *statuses: int) -> None:
+    assert reply.status_code in statuses, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+def healthy(service: Service) -> bool:
+    reply = service.get("/healthz")
+    return reply is not None and reply.status_code == 200
+
+
+def test_a_fit_that_is_out_of_memory_fails_alone(containers: Containers) -> None:
+    service = serve(containers, "r-irt-plumber", mem_limit="400m", memswap_limit="400m")
+    many = 40_000
+    responses = {
+        "user_id": [f"u{row}" for row in range(many * 25)],
+        "item_id": [f"i{row % 25}" for row in range(many * 25)],
+        "correct": [row % 2 for row in range(many * 25)],
+    }
+    assert_problem(service.post("/irt/calibrate", {"responses": responses}), 500, 503)
+    assert healthy(service)
+    assert fit(service).status_code == 200
+    events = service.container.exec_run(["sh", "-c", "cat /sys/fs/cgroup/memory.events"]).output.decode()
+    assert dict(line.split() for line in events.splitlines())["oom_kill"] != "0", "nothing was short of memory"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_full_tmp_stops_no_service(containers: Containers, name: str) -> None:
+    service = serve(containers, name, tmpfs={"/tmp": SMALL_TMP})  # noqa: S108 - in the container
+    filled = service.container.exec_run(["sh", "-c", "cat /dev/zero >/tmp/filled"])
+    assert b"No space left" in filled.output
+    reply = fit(service)
+    if reply.status_code != 200:
+        assert_problem(reply, 500, 503)
+    assert healthy(service)
+    assert service.container.exec_run(["rm", "/tmp/filled"]).exit_code == 0  # noqa: S108
+    assert fit(service).status_code == 200
+
+
+@pytest.fixture
+def slow_clients(service: Service) -> Iterator[list[socket.socket]]:
+    """Clients that have sent a part of a head, or of a body, and then send nothing more."""
+    address = urlsplit(service.base_url)
+    path = next(iter(FITS[service.name]))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token}\r\n"
+    body = "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    with ExitStack() as stack:
+        clients = []
+        for number in range(SLOW_CLIENTS):
+            client = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=10))
+            client.sendall((head + body if number % 2 else head).encode())
+            clients.append(client)
+        yield clients
+
+
+def test_clients_that_never_finish_keep_nobody_waiting(service: Service, slow_clients: list[socket.socket]) -> None:
+    assert len(slow_clients) == SLOW_CLIENTS
+    assert healthy(service)
+    assert fit(service).status_code == 200
