@@ -11,9 +11,12 @@ from functools import cache
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
-from seed_analytics.local import RService
-from support import ROOT
+from seed_analytics.demo import STAGES
+from seed_analytics.errors import ExitCode
+from seed_analytics.local import Postgres, RService
+from support import ROOT, Database, copy_of, run_with
 
 COMMON = ROOT / "r-plumber-common"
 
@@ -113,3 +116,25 @@ def http() -> Iterator[Callable[..., httpx.Response]]:
     yield post
     for service in started.values():
         service.stop()
+
+
+@pytest.fixture(scope="session")
+def published_template(postgres: Postgres, simulated_template: str, services: dict[str, RService]) -> str:
+    """Name of a database of simulated learners in which every stage has published as of this week's Monday."""
+    name = "published_template"
+    url = postgres.create_database(name, template=simulated_template)
+    with psycopg.connect(url, autocommit=True) as conn:
+        database = Database(url, conn)
+        monday = database("SELECT date_trunc('week', now())::date::text")[0][0]
+        for stage in STAGES:
+            assert run_with(services, database, stage, "--as-of", monday) == ExitCode.OK, stage
+    return name
+
+
+_copies = iter(range(10**9))
+
+
+@pytest.fixture
+def published(postgres: Postgres, published_template: str) -> Iterator[Database]:
+    """A database in which every stage has published once."""
+    yield from copy_of(postgres, published_template, f"published_{next(_copies)}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from ranks import RANKS, chi_square, ecdf
 from scipy import optimize, special, stats
 from support import ROOT, SHARED
 
@@ -141,34 +142,8 @@ def test_a_brms_fit_is_the_same_over_http_and_in_process(models: Any, http: Any)
 
 # Calibrated.
 
-RANKS = 200  # values that a rank of sbc.R takes
 SBC_FITS = 500
 ALARM = 0.001  # a chance alarm of one of fourteen checks: about once in seventy new seeds
-
-
-def chi_square(ranks: Floats, bins: int = 20) -> float:
-    """P value of uniform ranks by their histogram."""
-    return float(stats.chisquare(np.histogram(ranks, bins, (0, RANKS))[0]).pvalue)
-
-
-def least_tail(ranks: Floats) -> Floats:
-    """Least pointwise two-sided tail probability of the ranks' ECDF; a row of ranks each."""
-    places = np.arange(1, RANKS)
-    below = np.array([np.searchsorted(row, places, side="left") for row in np.sort(np.atleast_2d(ranks), axis=1)])
-    n = np.atleast_2d(ranks).shape[1]
-    expected = stats.binom(n, places / RANKS)
-    return np.asarray(np.minimum(expected.cdf(below), expected.sf(below - 1)).min(axis=1))
-
-
-def ecdf(ranks: Floats) -> float:
-    """P value of uniform ranks by simultaneous ECDF bands.
-
-    Saeilynoja, Buerkner, Vehtari (2022), Statistics and Computing 32, 32: the band that just touches the ECDF
-    somewhere, judged by how often uniform ranks leave it.
-    """
-    rng = np.random.default_rng(0)
-    uniform = least_tail(rng.integers(0, RANKS, (5000, len(ranks))))
-    return float((uniform <= least_tail(ranks)[0]).mean())
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,18 @@ def test_planted_groups_are_found() -> None:
     assert adjusted_rand_score(truth, found.assigned) > 0.9
 
 
+def test_of_two_k_that_are_as_good_the_lesser_is_taken() -> None:
+    # Five learners stand apart from the third group: naming them gains less silhouette than its standard error.
+    rng = np.random.default_rng(18)
+    points = np.concatenate([center + 0.3 * rng.standard_normal((60, 2)) for center in ([0, 0], [4, 0], [2, 4])])
+    points[-5:] += [0, 3.5]
+    found = cluster(columns(points), seed=SEED)
+    assert found.silhouette_by_k[4] > found.silhouette_by_k[3], "the two were to be as good"
+    assert found.n_clusters == 3
+    again = cluster(columns(np.tile(points, (2, 1))), seed=SEED)
+    assert again.labels == found.labels
+
+
 def test_planted_groups_are_stable_over_seeds() -> None:
     points, _ = planted(np.random.default_rng(2))
     assert cluster(columns(points), seed=SEED).adjusted_rand_index > 0.95

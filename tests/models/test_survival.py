@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held_out import OULAD, Predictions, predict
+from held_out import COURSES, OULAD, Predictions, predict
 from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from seed_analytics.local import Postgres, RService
+from seed_analytics.settings import SERVICES
 from seed_analytics.stages import gates
-from support import SHARED, Database, copy_of, run_with
+from support import SHARED, copy_of, run_with
 
 SERVICE, FIT = "r-forecast-plumber", "/survival/fit"
 Floats = NDArray[np.float64]
@@ -425,37 +426,26 @@ def test_any_visits_are_fitted_or_refused(
 
 
 @pytest.fixture(scope="module")
-def forecaster() -> Iterator[dict[str, RService]]:
+def forecaster() -> Iterator[RService]:
     with RService(SERVICE) as service:
-        yield {SERVICE: service}
+        yield service
 
 
 @pytest.fixture(scope="module")
-def later_weeks(
-    postgres: Postgres, empty_template: str, forecaster: dict[str, RService]
-) -> Callable[[str], Predictions]:
+def later_weeks(postgres: Postgres, empty_template: str, forecaster: RService) -> Callable[[str], Predictions]:
     """What the stage published inside a course, and who then came back; each course once."""
     found: dict[str, Predictions] = {}
+    run = partial(run_with, dict.fromkeys(SERVICES.values(), forecaster))
 
     def of(course: str) -> Predictions:
         if not OULAD.exists():
             pytest.skip(f"OULAD is not at {OULAD}")
         if course not in found:
             for database in copy_of(postgres, empty_template, f"survival_{course.lower().replace('-', '_')}"):
-                found[course] = predict(database, partial(run_in, forecaster), course, COURSES[course])
+                found[course] = predict(database, run, course, COURSES[course])
         return found[course]
 
     return of
-
-
-def run_in(forecaster: dict[str, RService], database: Database, *argv: str) -> int:
-    services = dict.fromkeys(("r-irt-plumber", "r-forecast-plumber", "r-brms-plumber"), forecaster[SERVICE])
-    return run_with(services, database, *argv)
-
-
-# Days between predictions: no whole number of weeks, so that every weekday is predicted from, as by a stage that runs
-# every night. The covariates were chosen on the two AAA courses; BBB-2013B was looked at once they were.
-COURSES = {"AAA-2013J": 11, "AAA-2014J": 11, "BBB-2013B": 22}
 
 
 @pytest.mark.parametrize("course", COURSES)

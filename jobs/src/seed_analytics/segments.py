@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
 from threadpoolctl import threadpool_limits
 
 K_MIN, K_MAX = 2, 8
@@ -111,7 +111,7 @@ def cluster(
 
     Args:
         columns: feature -> one value a learner, None where unknown.
-        n_clusters: k, or None for the k of 2..8 with the largest silhouette.
+        n_clusters: k, or None for the least of 2..8 whose silhouette is within a standard error of the largest.
         seed: of the starts; the result depends on it only as far as `adjusted_rand_index` says.
         last: centres of the previous run, as ``cluster_fit_meta.centers`` holds them; they lend their labels.
 
@@ -139,8 +139,9 @@ def _cluster(
     distinct = len(np.unique(points.round(9), axis=0))
     remarks = [f"Left out {name}: {why}" for name, why in dropped.items()]
     fits = {k: _kmeans(points, k, seed) for k in range(K_MIN, min(K_MAX, distinct - 1) + 1) if n_clusters in (None, k)}
-    by_k = {k: _silhouette(points, fit.labels_, seed) for k, fit in fits.items()}
-    k = max(by_k, key=lambda k: (by_k[k], -k)) if by_k else 1
+    widths = {k: _silhouettes(points, fit.labels_, seed) for k, fit in fits.items()}
+    by_k = {k: float(width.mean()) for k, width in widths.items()}
+    k = _least_good(widths) if widths else 1
     if n_clusters and n_clusters > 1 and not by_k:
         remarks.append(f"{n_clusters} clusters were asked for, but only {distinct} distinct learners are there")
         k = 1
@@ -172,9 +173,21 @@ def _kmeans(points: NDArray[np.float64], k: int, seed: int) -> KMeans:
     return KMeans(n_clusters=k, n_init=N_INIT, random_state=seed).fit(points)
 
 
-def _silhouette(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> float:
-    size = SILHOUETTE_SAMPLE if len(points) > SILHOUETTE_SAMPLE else None
-    return float(silhouette_score(points, assigned, sample_size=size, random_state=seed))
+def _silhouettes(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> NDArray[np.float64]:
+    """Return the silhouette widths of the learners, or of a sample of them."""
+    drawn = np.random.default_rng(seed).permutation(len(points))[:SILHOUETTE_SAMPLE]
+    return np.asarray(silhouette_samples(points[drawn], assigned[drawn]))
+
+
+def _least_good(widths: Mapping[int, NDArray[np.float64]]) -> int:
+    """Return the least k whose mean width is within a standard error of the largest.
+
+    The rule of one standard error (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): where two
+    k are as good, chance must not choose another one, and other labels, with every run.
+    """
+    best = max(widths.values(), key=np.mean)
+    enough = best.mean() - best.std() / np.sqrt(len(best))
+    return min(k for k, width in widths.items() if width.mean() >= enough)
 
 
 def _stability(points: NDArray[np.float64], k: int, assigned: NDArray[np.int32], seed: int) -> float:

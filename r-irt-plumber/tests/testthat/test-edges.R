@@ -31,6 +31,16 @@ test_that("an item that abler learners get wrong is left out and the others are 
   expect_equal(fit$items[c("a", "b")], calibrate(base)$items[c("a", "b")], tolerance = 1e-3)
 })
 
+test_that("an item that abler learners get wrong is named where a prior keeps its discrimination above 0", {
+  ability <- calibrate(base)$abilities
+  reversed <- as.integer(ability$theta < stats::rnorm(nrow(ability), 0, .5))
+  prior <- list(meanlog = 0, sdlog = .5)
+  fit <- calibrate(add_item(base, "reversed", reversed, ability$user_id), prior_a = prior)
+  expect_gt(fit$items$a[fit$items$item_id == "reversed"], 0)
+  expect_match(fit$warnings, "check their keys: reversed\\.", all = FALSE)
+  expect_false(any(grepl("check their keys", calibrate(base, prior_a = prior)$warnings)))
+})
+
 test_that("an item whose discrimination runs away is left out, unless a prior holds it", {
   ability <- calibrate(base)$abilities
   step <- add_item(base, "step", as.integer(ability$theta > 0), ability$user_id)
