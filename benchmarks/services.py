@@ -39,13 +39,13 @@ def long_fit(service: RService, stopped: threading.Event) -> None:
         reply.raise_for_status()
 
 
-def health_under_load(service: RService) -> tuple[float, int, int]:
+def health_under_load(service: RService, secs: float = LOAD_SECS) -> tuple[float, int, int]:
     """Return the 99th percentile of /healthz in ms, the requests and the failures, while fits run."""
     stopped, times, failed = threading.Event(), [], []
     fitting = threading.Thread(target=long_fit, args=(service, stopped))
     fitting.start()
     time.sleep(1)
-    deadline = time.monotonic() + LOAD_SECS
+    deadline = time.monotonic() + secs
 
     def client() -> None:
         with httpx.Client(headers={"connection": "close"}) as http:

@@ -1,0 +1,88 @@
+"""The images, within the limits of the chart: size, start to ready, memory, /healthz while fits run; build times.
+
+Build times only with BENCH_BUILDS=true: each image without its cache, from a base image that is here, takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import DockerException, ImageNotFound
+
+from benchmarks._measure import Row, within
+from benchmarks.services import HEALTH_MS, IDLE_MB, READY_SECS, health_under_load
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # containers and requests of the tests
+
+from containers import IMAGES, REGISTRY, SERVICES, VERSION, Containers, Service, serve  # noqa: E402
+from fits import FITS  # noqa: E402
+
+SIZE_MB = {"seed-analytics-jobs": 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
+BUILD_SECS = dict.fromkeys(IMAGES, 120) | {"r-brms-plumber": 240}
+LOAD_SECS, FITS_BEFORE_MEMORY, GROWTH = 60.0, 200, 1.2
+
+
+def memory_mb(service: Service) -> float:
+    """Memory of a container without the file cache that the kernel gives back, MB."""
+    stats: dict[str, Any] = service.container.stats(stream=False)["memory_stats"]
+    cache = stats["stats"].get("inactive_file", stats["stats"].get("total_inactive_file", 0))
+    return float(stats["usage"] - cache) / 2**20
+
+
+def build(name: str) -> float:
+    """Build an image without its cache and return the seconds; it is tagged apart and removed."""
+    tag = "benchmark/"
+    begun = time.perf_counter()
+    subprocess.run(
+        ["make", f"image-{name}", f"REGISTRY={tag}", "BUILD_FLAGS=--no-cache"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    taken = time.perf_counter() - begun
+    docker.from_env().images.remove(f"{tag}{name}:{VERSION}")
+    return taken
+
+
+def of_service(containers: Containers, name: str) -> Iterator[Row]:
+    begun = time.perf_counter()
+    service = serve(containers, name)
+    yield within(f"{name} image: start to ready", time.perf_counter() - begun, READY_SECS[name], "s")
+    idle = memory_mb(service)
+    yield within(f"{name} image: idle memory", idle, IDLE_MB, "MB")
+    path, body = next(iter(FITS[name].items()))
+    for _ in range(FITS_BEFORE_MEMORY):
+        service.post(path, body).raise_for_status()
+    yield within(f"{name} image: memory after {FITS_BEFORE_MEMORY} fits", memory_mb(service), GROWTH * idle, "MB")
+    if name == "r-irt-plumber":
+        p99, asked, failed = health_under_load(service, LOAD_SECS)
+        yield within(f"{name} image: /healthz p99 in fits, {asked} asked, {failed} failed", p99, HEALTH_MS, "ms")
+
+
+def rows() -> Iterator[Row]:
+    try:
+        engine = docker.from_env()
+        engine.ping()
+        sizes = {name: engine.images.get(f"{REGISTRY}{name}:{VERSION}").attrs["Size"] / 1e6 for name in IMAGES}
+    except (DockerException, ImageNotFound) as error:
+        yield Row("images", "not measured", f"{type(error).__name__}: is Docker here, and `make images` done?", "")
+        return
+    for name, size in sizes.items():
+        yield within(f"{name} image: size", size, SIZE_MB[name], "MB")
+    for name in SERVICES:
+        containers = Containers(engine)
+        try:
+            yield from of_service(containers, name)
+        finally:
+            containers.remove()
+    if os.environ.get("BENCH_BUILDS") == "true":
+        for name in IMAGES:
+            yield within(f"{name} image: build without cache", build(name), BUILD_SECS[name], "s")
