@@ -1,14 +1,15 @@
-# How often ordinary weeks are called anomalies, how often planted ones are found, and how often the next week is
-# inside its interval, by Prophet and all that is around it.
+# How often ordinary weeks are called anomalies, how often planted ones are found, and how often the next
+# week is inside its interval, by Prophet and all that is around it.
 #
 #   Rscript r-forecast-plumber/grid.R [SERIES [SEED]] > grid.csv
 #
-# A series is a line with normal noise of sd .02 around it; a planted week, at a random place, is `off` sd away.
+# A series is a line with normal noise of sd .02 around it; a planted week, at a random place, is `off` sd
+# away.
 
 grid <- expand.grid(off = c(0, 5, 8, 12, 20), n_weeks = c(8, 12, 26, 52, 104))
 
-#' A row of the table: `ordinary` weeks and how many of them are `false_alarms`; `planted` weeks and how many of them
-#' are `found`; for series without a planted week, `covered` of the weeks after at the level of `level`.
+#' A row of the table: `ordinary` weeks and how many of them are `false_alarms`; `planted` weeks and how many
+#' of them are `found`; how many of the weeks `ahead` are `covered` by their interval at `level`.
 judge <- function(n_weeks, off, n_series, level = 0.8) {
   sd <- 0.02
   seen <- vapply(seq_len(n_series), function(i) {
@@ -17,7 +18,9 @@ judge <- function(n_weeks, off, n_series, level = 0.8) {
     value[at] <- value[at] + sample(c(-1, 1), 1) * off * sd
     body <- list(
       metric = "I_t", forecast_weeks = 1L, anomaly_threshold = 2.5, n_samples = 100L, seed = 1L,
-      weeks = data.frame(week_start = as.Date("2023-01-02") + 7 * (seq_len(n_weeks) - 1), value = value[seq_len(n_weeks)])
+      weeks = data.frame(
+        week_start = as.Date("2023-01-02") + 7 * (seq_len(n_weeks) - 1), value = value[seq_len(n_weeks)]
+      )
     )
     fit <- fit_prophet(body)
     odd <- fit$history$anomaly

@@ -2,9 +2,12 @@
 #
 #   Rscript r-irt-plumber/recovery.R [REPLICATIONS [SEED [PICTURE.svg]]] > recovery.csv
 #
-# Truth: 50 items, log a ~ N(0, .3), b ~ N(0, 1), abilities N(0, 1); each learner answers items drawn at random.
+# Truth: 50 items, log a ~ N(0, .3), b ~ N(0, 1), abilities N(0, 1); each learner answers items drawn at
+# random.
 
-grid <- expand.grid(n_users = c(400, 800, 3000), n_each = c(10, 25), model = c("2PL", "1PL"), stringsAsFactors = FALSE)
+grid <- expand.grid(
+  n_users = c(400, 800, 3000), n_each = c(10, 25), model = c("2PL", "1PL"), stringsAsFactors = FALSE
+)
 
 #' One simulated calibration: a data frame of true and estimated items, and the share of abilities covered.
 recover <- function(n_users, n_each, model, seed) {
@@ -56,7 +59,8 @@ plot_recovery <- function(found, file) {
                  ylab = "chance of a right answer")
   for (i in 1:4) {
     graphics::lines(theta, stats::plogis(shown$a[i] * (theta - shown$b[i])), col = colours[i], lwd = 2)
-    graphics::lines(theta, stats::plogis(shown$a_true[i] * (theta - shown$b_true[i])), col = colours[i], lty = 2)
+    truth <- stats::plogis(shown$a_true[i] * (theta - shown$b_true[i]))
+    graphics::lines(theta, truth, col = colours[i], lty = 2)
   }
   graphics::legend("topleft", c("estimated", "true"), lty = 1:2, lwd = 2:1, bty = "n")
 }

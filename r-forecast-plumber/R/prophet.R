@@ -318,7 +318,8 @@ judge_weeks <- function(series, wild, engine, threshold) {
   )
 }
 
-#' What each week is expected to be by a fit that leaves it out: list(expected, inflation), as engines give it.
+#' What each week is expected to be by a fit that leaves it out: list(expected, inflation), as engines give
+#' it.
 leave_out <- function(calm, dates, engine) {
   n <- length(calm)
   expected <- inflation <- numeric(n)

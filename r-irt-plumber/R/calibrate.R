@@ -73,21 +73,25 @@ calibrate_irt <- function(body) {
     warnings = c(
       fitted$warnings, fit_warnings(fitted, covariance, isTRUE(body$equal_groups)),
       if (!is.null(body$prior_a)) {
-        key_warning(reversed_items(responses, stats::setNames(pass$theta, names(fitted$answers)), fitted$item_id))
+        theta <- stats::setNames(pass$theta, names(fitted$answers))
+        key_warning(reversed_items(responses, theta, fitted$item_id))
       }
     )
   )
 }
 
-#' Items that abler learners get wrong. Without a prior their a is below 0 and they are left out (slope_faults);
-#' a lognormal prior keeps any a above 0.
+#' Items that abler learners get wrong. Without a prior their a is below 0 and they are left out
+#' (slope_faults); a lognormal prior keeps any a above 0.
 #' @param theta ability by user_id.
 #' @return item_id of those whose right answers come from learners less able by two standard errors.
 reversed_items <- function(responses, theta, item_id) {
   rows <- responses[as.character(responses$item_id) %in% item_id, ]
   ability <- theta[as.character(rows$user_id)]
   item <- factor(as.character(rows$item_id), item_id)
-  of <- function(correct, fun) as.vector(tapply(ability[rows$correct == correct], item[rows$correct == correct], fun))
+  of <- function(correct, fun) {
+    chosen <- rows$correct == correct
+    as.vector(tapply(ability[chosen], item[chosen], fun))
+  }
   square_error <- function(x) stats::var(x) / length(x)
   z <- (of(1, mean) - of(0, mean)) / sqrt(of(1, square_error) + of(0, square_error))
   item_id[!is.na(z) & z < stats::qnorm(.025)]
