@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep tests of one release on one worker, where xdist runs several."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("xdist_group"):
             item.add_marker(
                 pytest.mark.xdist_group("demo" if "demo" in getattr(item, "fixturenames", ()) else "others")
             )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class Cluster:
         timeout: float = 600,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command with helm and kubectl on its PATH, and fail with what it said."""
-        folders = [str(self.helm.parent), os.environ["PATH"]]
+        folders = [str(self.helm.parent), os.environ["PATH"], str(Path(sys.executable).parent)]
         if not shutil.which("kubectl"):
             folders.append(str(helm.pinned(max(helm.PINNED)).parent))
         done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from chart.harness.render import CHART, merged
-from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres
+from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, until
 from support import ROOT
 
 IRT = "r-irt-plumber"
@@ -93,7 +93,7 @@ def test_a_reinstall_finds_the_numbers_that_an_uninstall_left(
     # Documented in the chart's README.
     assert left - yours - the_clusters == {"job.batch/cluster-segments-now", "job.batch/verify"}
     namespace.kubectl("delete", "jobs", "--selector=app.kubernetes.io/instance=life")
-    assert namespace.kubectl("get", "jobs,pods", "--output=name").split() == []
+    until("the last pod is gone", lambda: not namespace.pods(), 90)
 
     namespace.install("life", VALUES, run_now)
     runs = postgres.sql("SELECT status FROM analytics_runs WHERE stage = 'cluster-segments'", database)
