@@ -21,10 +21,14 @@ from support import ROOT
 PUBLISHED_POSTGRES, PUBLISHED_UID = "docker.io/library/postgres:17", 999
 LOCAL_POSTGRES = "seed-analytics-test-postgres:17"
 PROXY = "seed-analytics-test-proxy:1"
-GROUPS = dict.fromkeys(
-    ("test_bad_installs", "test_environments", "test_environment_values", "test_upgrade"), "operators"
-)
-"""Files that share the operators' kinds, or the platform's database: for one worker."""
+GROUPS = {
+    **dict.fromkeys(("test_install", "test_runbooks"), "demo"),
+    **dict.fromkeys(("test_bad_installs", "test_environments", "test_environment_values"), "operators"),
+    **dict.fromkeys(("test_schedules", "test_upgrade"), "platform"),
+    "test_argocd": "argocd",
+}
+"""File -> its group, for one worker: of one release, or of the operators' kinds, which come and go."""
+ORDER = ("demo", "operators", "platform", "argocd", "ct")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,13 +45,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep tests of one release on one worker, where xdist runs several."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("xdist_group"):
-            item.add_marker(
-                pytest.mark.xdist_group("demo" if "demo" in getattr(item, "fixturenames", ()) else "others")
-            )
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a release on one worker, the longest groups first."""
+    mine = [item for item in items if item.path.parent == Path(__file__).parent]
+    for item in mine:
+        if not item.get_closest_marker("xdist_group"):
+            name = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(GROUPS.get(name, name)))
+    if mine == items:
+        items.sort(key=lambda item: ORDER.index(item.get_closest_marker("xdist_group").args[0]))
 
 
 # --- The cluster and its images ---------------------------------------------------------------------------------------
