@@ -45,8 +45,10 @@ class Store:
 def store_of(cluster: Cluster, namespace: Namespace, data: Mapping[str, str]) -> Iterator[Store]:
     store = Store(cluster, namespace.name)
     store.put(**{key.replace("-", "_"): value for key, value in data.items()})
-    yield store
-    cluster.custom.delete_cluster_custom_object(*STORES, store.name)
+    try:
+        yield store
+    finally:
+        cluster.custom.delete_cluster_custom_object(*STORES, store.name)
 
 
 def synced(namespace: Namespace) -> dict[str, str]:
