@@ -185,8 +185,8 @@ CAMPAIGNS: dict[str, Callable[[argparse.Namespace], tuple[str, str]]] = {
 def write(name: str, section: str) -> None:
     """Put a campaign's section in its place of the page; the others stay."""
     old = PAGE.read_text() if PAGE.exists() else ""
-    sections = dict(part.split("\n", 1) for part in old.split("\n## ")[1:]) | {name.capitalize(): section}
-    known = [other.capitalize() for other in CAMPAIGNS if other.capitalize() in sections]
+    sections = dict(part.split("\n", 1) for part in old.split("\n## ")[1:]) | {name: section}
+    known = [other for other in CAMPAIGNS if other in sections]
     PAGE.write_text(INTRODUCTION + "".join(f"\n## {title}\n\n{sections[title].strip()}\n" for title in known))
 
 
