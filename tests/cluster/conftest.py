@@ -17,18 +17,19 @@ from chart.harness import helm
 from cluster.kube import RESTRICTED, SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, connected, until
 from containers import IMAGES, REGISTRY, VERSION
 from support import ROOT
+from xdist.scheduler import LoadScopeScheduling
 
 PUBLISHED_POSTGRES, PUBLISHED_UID = "docker.io/library/postgres:17", 999
 LOCAL_POSTGRES = "seed-analytics-test-postgres:17"
 PROXY = "seed-analytics-test-proxy:1"
 GROUPS = {
-    **dict.fromkeys(("test_install", "test_runbooks"), "demo"),
-    **dict.fromkeys(("test_bad_installs", "test_environments", "test_environment_values"), "operators"),
+    **dict.fromkeys(("test_install", "test_exit_codes", "test_network", "test_runbooks", "test_faults"), "demo"),
+    **dict.fromkeys(("test_environment_values", "test_bad_installs", "test_environments"), "operators"),
     **dict.fromkeys(("test_schedules", "test_upgrade"), "platform"),
     "test_argocd": "argocd",
+    "test_chart_testing": "ct",
 }
-"""File -> its group, for one worker: of one release, or of the operators' kinds, which come and go."""
-ORDER = ("demo", "operators", "platform", "argocd", "ct")
+"""File -> what its tests share: the release of the dev values, the operators' kinds, which come and go, ..."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,16 +46,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def _group(nodeid: str) -> str:
+    """Return the group of a test's file; any other test is its own."""
+    return GROUPS.get(Path(nodeid.partition("::")[0]).stem, nodeid)
+
+
+class _ByRelease(LoadScopeScheduling):
+    """Gives the tests of a group to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep tests that share a release together, where xdist runs several at once."""
+    return _ByRelease(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a release on one worker, the longest groups first."""
-    mine = [item for item in items if item.path.parent == Path(__file__).parent]
-    for item in mine:
-        if not item.get_closest_marker("xdist_group"):
-            name = "demo" if "demo" in getattr(item, "fixturenames", ()) else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(GROUPS.get(name, name)))
-    if mine == items:
-        items.sort(key=lambda item: ORDER.index(item.get_closest_marker("xdist_group").args[0]))
+    """Begin with the group that takes longest."""
+    order = list(dict.fromkeys(GROUPS.values()))
+    items.sort(key=lambda item: order.index(_group(item.nodeid)) if _group(item.nodeid) in order else len(order))
 
 
 # --- The cluster and its images ---------------------------------------------------------------------------------------

@@ -1,17 +1,15 @@
-"""Every environment's values against the real API server, and the tools of chart CI."""
+"""Every environment's values against the real API server."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from chart.conftest import DEFAULT_CRDS
-from chart.harness.helm import REPOSITORY
-from chart.harness.render import CHART, merged
-from cluster.kube import SMALL, Cluster, until
+from chart.harness.render import CHART
+from cluster.kube import Cluster, until
 
 ENVIRONMENTS = sorted(
     str(file.relative_to(CHART)) for file in [*CHART.glob("values-*.yaml"), *CHART.glob("ci/*-values.yaml")]
@@ -46,36 +44,3 @@ def test_a_dry_run_on_the_server_warns_of_nothing(file: str, cluster: Cluster) -
         done = cluster.run("kubectl", "-n", namespace.name, *dry_run, input=rendered)
         assert done.stdout.count("serverside-applied") == rendered.count("\nkind: ")
         assert done.stderr == ""
-
-
-@pytest.fixture
-def ct() -> str:
-    """Chart-testing."""
-    found = shutil.which("ct")
-    if not found:
-        pytest.skip("chart-testing (ct) is not on PATH")
-    return found
-
-
-@pytest.mark.xdist_group("ct")
-def test_ct_lint_passes(ct: str, cluster: Cluster) -> None:
-    if not shutil.which("yamale"):
-        pytest.skip("yamale, which ct lint calls, is not on PATH")
-    cluster.run(ct, "lint", "--config=ct.yaml", "--charts=charts/seed-analytics", "--check-version-increment=false")
-
-
-@pytest.mark.xdist_group("ct")
-@pytest.mark.parametrize("file", [name for name in ENVIRONMENTS if name.startswith("ci/")])
-def test_ct_install_passes(file: str, ct: str, cluster: Cluster, tmp_path: Path) -> None:
-    # On a copy of the chart with one file in ci/, which also names the images: ct has no other way to add values.
-    chart = tmp_path / "charts" / "seed-analytics"
-    shutil.copytree(CHART, chart)
-    for other in chart.glob("ci/*"):
-        other.unlink()
-    values = yaml.safe_load((CHART / file).read_text())
-    chart.joinpath(file).write_text(yaml.safe_dump(merged(values, cluster.values, SMALL)))
-    with cluster.namespace("ct") as namespace:
-        cluster.run(
-            *(ct, "install", f"--config={REPOSITORY / 'ct.yaml'}", f"--charts={chart}"),
-            *(f"--namespace={namespace.name}", "--release-label=app.kubernetes.io/instance"),
-        )
