@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--postgres",
         choices=MODES,
         default="auto",
-        help="PostgreSQL of the tests: in a container (POSTGRES_IMAGE), or embedded; auto: by whether Docker answers",
+        help="PostgreSQL of the tests: in a container (POSTGRES_IMAGE), or embedded; auto: in a container where Docker has the image",
     )
 
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL that the suites run against: in a container where a Docker daemon answers, else embedded.
+"""The PostgreSQL that the suites run against: in a container where a Docker daemon has its image, else embedded.
 
 ``pytest --postgres embedded|container`` chooses; POSTGRES_IMAGE names the image, ``postgres:17`` by default.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -50,11 +51,13 @@ def choose(mode: str) -> Choice:
     try:
         client = docker.from_env()
         client.ping()
-        client.close()
     except DockerException as error:
         if mode == "container":
             raise pytest.UsageError(f"--postgres container: no daemon answers ({type(error).__name__})") from None
         return Choice(None, "no Docker daemon answers")
+    with closing(client):
+        if mode == "auto" and not client.images.list(name=image):
+            return Choice(None, f"the Docker daemon has no image {image}; --postgres container pulls it")
     return Choice(image, "a Docker daemon answers; --postgres embedded does without")
 
 
