@@ -64,9 +64,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the group that takes longest."""
-    order = list(dict.fromkeys(GROUPS.values()))
-    items.sort(key=lambda item: order.index(_group(item.nodeid)) if _group(item.nodeid) in order else len(order))
+    """Run the files in the order of GROUPS: the longest group first, and faults after those who only look."""
+    order = list(GROUPS)
+    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
 
 
 # --- The cluster and its images ---------------------------------------------------------------------------------------
