@@ -109,7 +109,9 @@ def test_retries_end_at_the_exit_codes_that_retrying_cannot_help(job_pod: Pod) -
 def test_a_run_that_was_stopped_from_outside_is_no_try(job_pod: Pod) -> None:
     (rules,) = [policy["rules"] for policy in find(job_pod.owner, "podFailurePolicy")]
     ignored = [rule for rule in rules if rule["action"] == "Ignore"]
-    assert [condition["type"] for rule in ignored for condition in rule.get("onPodConditions", ())] == ["DisruptionTarget"]
+    assert [condition["type"] for rule in ignored for condition in rule.get("onPodConditions", ())] == [
+        "DisruptionTarget"
+    ]
     codes = [rule["onExitCodes"] for rule in ignored if "onExitCodes" in rule]
     assert [(set(rule["values"]), rule["containerName"]) for rule in codes] == [
         (code.STOPPED, job_pod.spec["containers"][0]["name"])
@@ -129,6 +131,14 @@ def test_the_first_run_of_compute_weekly_kpis_reaches_back_as_far_as_the_simulat
         pytest.skip("without the simulator, or without the stage")
     (weeks,) = (arg for arg in jobs["simulate"].spec["containers"][0]["args"] if arg.startswith("--weeks="))
     assert int(variables(jobs["compute-weekly-kpis"])["KPI_LOOKBACK_WEEKS"]) >= int(weeks.removeprefix("--weeks="))
+
+
+@pytest.mark.parametrize("file", sorted(file.name for file in CHART.glob("ci/*-values.yaml")))
+def test_what_ct_installs_and_verifies_has_run_every_stage(file: str, render: Renderer) -> None:
+    release = render(files=(f"ci/{file}",))
+    if not any(name.endswith("verify") for name in release.ids):
+        pytest.skip("without a test to run")
+    assert {f"Job/{cronjob.name}-now" for cronjob in release.of("CronJob")} <= release.ids
 
 
 # --- The R services ---------------------------------------------------------------------------------------------------
