@@ -214,6 +214,18 @@ def measured() -> dict[str, str]:
     return _measured
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker has measured to the session that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = _measured
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker has measured."""
+    _measured.update(getattr(node, "workeroutput", {}).get("measured", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured."""
     if _measured:
