@@ -163,6 +163,21 @@ def test_estimates_stay_with(published: Database, run: Run, stage: str, change: 
     assert change is copy or max(moved) > 0, "the user was to have a part in the numbers"
 
 
+def test_without_a_prior_a_copy_of_every_user_moves_no_item(published: Database, run: Run) -> None:
+    def items(least: int) -> dict[Any, tuple[Any, ...]]:
+        forget(published)
+        again(published, run, "calibrate-irt-weekly", 0, "--mirt-prior-a-sdlog", "0", "--mirt-min-answers", str(least))
+        return found(published, "calibrate-irt-weekly")[0]
+
+    once = items(least=30)
+    copy(published)
+    twice = items(least=60)
+    assert once.keys() == twice.keys()
+    for name, (a, b, *errors) in once.items():
+        assert twice[name][:2] == pytest.approx([a, b], abs=1e-3), name
+        assert twice[name][2:] == pytest.approx([error / 2**0.5 for error in errors], rel=0.01), name
+
+
 @pytest.mark.parametrize("change", [copy, remove], ids=["a copy of every user", "one user removed"])
 def test_segments_stay_with(published: Database, run: Run, change: Callable[[Database], None]) -> None:
     old = found(published, "cluster-segments")[0]
