@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -80,11 +83,21 @@ def simulated(learners: int, weeks: int) -> Iterator[dict[str, str]]:
 def stage(name: str, env: dict[str, str]) -> tuple[float, float]:
     """Run a stage as a pod does and return its wall seconds and its peak resident memory, MB."""
     command = [sys.executable, "-m", "seed_analytics.cli", name]
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | env, stderr=subprocess.PIPE)
-    shown = process.stderr.read() if process.stderr else b""
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{name} ended with {process.returncode}:\n{shown.decode()}")
-    return time.perf_counter() - begun, used.ru_maxrss / 1024
+    begun, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as shown:
+        process = subprocess.Popen(command, env=os.environ | env, stderr=shown)
+        # Not ru_maxrss: that starts at the size of the process that spawned this one.
+        while process.poll() is None:
+            peak = max(peak, _high_water_mb(process.pid))
+            time.sleep(0.01)
+        wall = time.perf_counter() - begun
+        if process.returncode:
+            shown.seek(0)
+            raise SystemExit(f"{name} ended with {process.returncode}:\n{shown.read().decode()}")
+    return wall, peak
+
+
+def _high_water_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)  # gone once the process has ended
+    return int(found[1]) / 1024 if found else 0.0

@@ -21,7 +21,8 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
   # A worker is starting (R comes up), warming (loads its models), idle, busy or down (until `retry_at`).
   spawn <- function(worker) {
     # callr's own option `supervise` does not reach the process of a session.
-    options <- callr::r_session_options(extra = list(supervise = TRUE), system_profile = FALSE, user_profile = FALSE)
+    supervised <- list(supervise = TRUE)
+    options <- callr::r_session_options(extra = supervised, system_profile = FALSE, user_profile = FALSE)
     worker$session <- callr::r_session$new(options, wait = FALSE)
     worker$state <- "starting"
   }

@@ -18,7 +18,8 @@ def test_floats_survive_to_the_last_bit(value: float) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.floats() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+        st.none() | st.floats() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
     )
 )
 def test_whatever_is_written_is_strict_json(value: object) -> None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_page import Page
 from seed_analytics import report
@@ -82,6 +82,8 @@ def test_any_number_has_words(value: Any) -> None:
 
 
 @given(st.floats(0, 1))
+@example(0.005)
+@example(0.995)
 def test_a_percentage_is_none_or_all_only_where_it_is(share: float) -> None:
     assert (words.percent(share) == "0%") == (share == 0)
     assert (words.percent(share) == "100%") == (share == 1)

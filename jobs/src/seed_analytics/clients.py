@@ -71,7 +71,7 @@ class RService:
             StageError: the service refuses the request as malformed, which is a defect on our side.
 
         """
-        payload = dumps(body).encode()
+        payload = dumps(body)
 
         def backoff(error: Exception) -> bool | float:
             return error.wait_secs or True if isinstance(error, _Again) else False

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, LiteralString
 
 import psycopg
@@ -25,6 +26,7 @@ set_json_dumps(dumps)
 
 CONNECT_ATTEMPTS = 4
 CONNECT_TIMEOUT_SECS = 10
+CHUNK_ROWS = 10_000
 LOCK_TIMEOUT_SECS = 60  # publishing waits so long for a table that something else holds
 
 
@@ -125,11 +127,14 @@ def _primary(error: psycopg.Error) -> str:
 def fetch_columns(conn: Connection, query: LiteralString, params: Mapping[str, Any] | None = None) -> Columns:
     """Run a query and return its result as columns: name -> list of values, all of one length."""
     with conn.cursor() as cursor:
-        cursor.execute(query, params)
-        names = [column.name for column in cursor.description or ()]
-        columns: Columns = {name: [] for name in names}
-        appends = [columns[name].append for name in names]
-        for row in cursor:
+        # In chunks: a result that is held whole would double the memory of a large log.
+        rows = cursor.stream(query, params, size=CHUNK_ROWS)
+        first = next(rows, None)
+        if first is None:
+            cursor.execute(query, params)  # a stream that ends at once does not name its columns
+        columns: Columns = {column.name: [] for column in cursor.description or ()}
+        appends = [values.append for values in columns.values()]
+        for row in chain([first] if first else [], rows):
             for append, value in zip(appends, row, strict=True):
                 append(value)
     return columns

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 from threadpoolctl import threadpool_limits
@@ -20,6 +21,7 @@ K_MIN, K_MAX = 2, 8
 N_INIT = 10  # starts a fit; the best by within-cluster sum of squares is kept
 N_SEEDS = 5  # refits with other seeds, whose agreement is the stability that is recorded
 SILHOUETTE_SAMPLE = 5000  # learners drawn for the silhouette, whose cost is quadratic
+SILHOUETTE_MB = 16  # of their distances that are held at once
 MISSING_MAX = 0.5  # a feature that most learners lack says who has it, not how they learn
 MATCH_MAX = 1.5  # root-mean-square distance, in standard deviations a feature, beyond which a label is not inherited
 
@@ -176,7 +178,8 @@ def _kmeans(points: NDArray[np.float64], k: int, seed: int) -> KMeans:
 def _silhouettes(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> NDArray[np.float64]:
     """Return the silhouette widths of the learners, or of a sample of them."""
     drawn = np.random.default_rng(seed).permutation(len(points))[:SILHOUETTE_SAMPLE]
-    return np.asarray(silhouette_samples(points[drawn], assigned[drawn]))
+    with config_context(working_memory=SILHOUETTE_MB):
+        return np.asarray(silhouette_samples(points[drawn], assigned[drawn]))
 
 
 def _least_good(widths: Mapping[int, NDArray[np.float64]]) -> int:

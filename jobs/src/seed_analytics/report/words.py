@@ -72,12 +72,12 @@ def percent(value: Any, digits: int = 0) -> str:
     """Return a share of 1 in percent; never 0% or 100% for what is not quite none or all."""
     if not finite(value):
         return NONE
-    least = 10.0**-digits
-    if 0 < value * 100 < least / 2:
+    least, shown = 10.0**-digits, number(100 * value, digits)
+    if value > 0 and shown == number(0, digits):
         return f"<{least:g}%"
-    if 100 - least / 2 < value * 100 < 100:  # noqa: PLR2004
+    if value < 1 and shown == number(100, digits):
         return f">{100 - least:g}%"
-    return number(100 * value, digits) + "%"
+    return f"{shown}%"
 
 
 def p_value(value: Any) -> str:
