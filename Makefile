@@ -28,7 +28,7 @@ include Makefile.images
 .PHONY: help setup demo stop test e2e test-r lint format docs bench clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
 	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'; WORKERS=2 of them side by side."
@@ -44,7 +44,7 @@ demo:  ## Run the whole pipeline here, on simulated learners or DATA, and write 
 stop:  ## End what demo KEEP=1 left running
 	@if [ -x .venv/bin/seed-analytics ]; then .venv/bin/seed-analytics stop; else echo "Nothing was set up, so nothing runs."; fi
 
-test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models
+test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models, images
 	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
 	@echo "== pytest (skipped tests and the reasons are listed at the end)"
 	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --examples $(EXAMPLES) $(SUITES))
