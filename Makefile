@@ -47,7 +47,7 @@ stop:  ## End what demo KEEP=1 left running
 test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models, images
 	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
 	@echo "== pytest (skipped tests and the reasons are listed at the end)"
-	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --examples $(EXAMPLES) $(SUITES))
+	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --examples $(EXAMPLES) $(SUITES))
 	@$(if $(TESTS),,.venv/bin/pytest tests/images)
 
 e2e:  ## Run the suite on a real cluster: that of the current context, or of kind (E2E='what pytest takes')

@@ -8,6 +8,7 @@ from functools import partial
 
 import psycopg
 import pytest
+import structlog
 from postgres import MODES, Choice, ContainerPostgres, choose
 from seed_analytics import cli, migrations, settings
 from seed_analytics.local import Postgres, RService
@@ -115,6 +116,13 @@ KNOWN = {
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KNOWN & os.environ.keys():
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_this_test_alone() -> Iterator[None]:
+    # A command logs to the standard error of its test, which is closed afterwards.
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -212,6 +212,7 @@ BY_SCHEMA: dict[str, tuple[str | tuple[str, ...], Any]] = {
     "an environment that is none": ("global.environment", "production"),
     "a source that is none": ("global.secrets.source", "vault"),
     "a refresh interval that the operator would rewrite": ("secretStore.refreshInterval", "1h"),
+    "a port beyond 65535": ("calibrate-irt-weekly.serviceUrl", "http://irt.example:65536"),
     "an address without a scheme": ("calibrate-irt-weekly.serviceUrl", "irt.example"),
     "a quantity that is none": ("global.stages.tmpSizeLimit", "1 GB"),
     "no DNS servers at all": ("global.networkPolicy.dns", []),

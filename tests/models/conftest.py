@@ -96,6 +96,13 @@ def models() -> Callable[[str], Models]:
     os.environ["R_LIBS_USER"] = str(ROOT / ".cache" / "R")
     if not shutil.which("dpkg-architecture"):
         os.environ["PATH"] += f"{os.pathsep}{COMMON / 'libexec'}"
+    before = os.environ.get("LD_LIBRARY_PATH")
+    import rpy2.robjects  # noqa: F401 - starts R, which puts its libraries on that path
+
+    # They are not for the programs that other tests start: another Python's libraries may be among them.
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    if before is not None:
+        os.environ["LD_LIBRARY_PATH"] = before
     return cache(Models)
 
 
