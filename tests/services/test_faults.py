@@ -136,7 +136,11 @@ def test_a_fit_past_its_deadline_is_stopped(start_any: Callable[..., Served]) ->
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_lets_the_running_fit_finish(start: Callable[..., RService], sent: signal.Signals) -> None:
-    service = start(SHUTDOWN_GRACE_SECS="120")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs in its background
+    try:
+        service = start(SHUTDOWN_GRACE_SECS="120")
+    finally:
+        signal.signal(signal.SIGINT, before)
     process = psutil.Process(service.pid)
     workers = workers_of(service)
     with slow_fit(service) as reply:
