@@ -3,6 +3,7 @@
 worker_state <- new.env(parent = emptyenv())
 
 worker_start <- function(dir) {
+  leave_stan_compiler_out()
   worker_state$service <- load_service(dir)
   warm <- worker_state$service$warm
   if (!is.null(warm)) worker_state$service$models[[warm]]()
@@ -13,4 +14,15 @@ worker_answer <- function(path, body_file, reply_file) {
   reply <- answer(worker_state$service, path, readBin(body_file, "raw", file.size(body_file)))
   writeBin(charToRaw(reply$body), reply_file)
   list(status = reply$status, log = reply$log)
+}
+
+#' Keeps rstan from reading the Stan compiler into a JavaScript engine when it is loaded: some 90 MB in every
+#' worker, and here every model comes compiled. Where there is no QuickJSR, rstan does not use it.
+leave_stan_compiler_out <- function() {
+  if (!requireNamespace("QuickJSR", quietly = TRUE)) return(invisible())
+  engine <- list(
+    source = function(...) invisible(),
+    call = function(...) stop("A worker compiles no Stan model: see r-brms-plumber/compile.R.", call. = FALSE)
+  )
+  utils::assignInNamespace("JSContext", list(new = function(...) engine), "QuickJSR")
 }

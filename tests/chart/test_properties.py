@@ -39,6 +39,8 @@ MANY = 5
 
 Change = tuple[values.Path, Any]
 
+pytestmark = pytest.mark.timeout(3600)  # as many examples as are asked for, each a render of a fifth of a second
+
 
 def draw(examples: int, strategy: Any, check: Callable[[Any], None], *, series: int = 0) -> None:
     """Check so many examples, the same ones each time in each series. A failure is reduced by `smallest`: a render is
