@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 from docker.errors import DockerException, ImageNotFound
@@ -22,19 +21,12 @@ from benchmarks.services import HEALTH_MS, IDLE_MB, READY_SECS, health_under_loa
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # containers and requests of the tests
 
-from containers import IMAGES, REGISTRY, SERVICES, VERSION, Containers, Service, serve  # noqa: E402
+from containers import IMAGES, REGISTRY, SERVICES, VERSION, Containers, serve  # noqa: E402
 from fits import FITS  # noqa: E402
 
 SIZE_MB = {"seed-analytics-jobs": 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
 BUILD_SECS = dict.fromkeys(IMAGES, 120) | {"r-brms-plumber": 240}
 LOAD_SECS, FITS_BEFORE_MEMORY, GROWTH = 60.0, 200, 1.2
-
-
-def memory_mb(service: Service) -> float:
-    """Memory of a container without the file cache that the kernel gives back, MB."""
-    stats: dict[str, Any] = service.container.stats(stream=False)["memory_stats"]
-    cache = stats["stats"].get("inactive_file", stats["stats"].get("total_inactive_file", 0))
-    return float(stats["usage"] - cache) / 2**20
 
 
 def build(name: str) -> float:
@@ -56,12 +48,12 @@ def of_service(containers: Containers, name: str) -> Iterator[Row]:
     begun = time.perf_counter()
     service = serve(containers, name)
     yield within(f"{name} image: start to ready", time.perf_counter() - begun, READY_SECS[name], "s")
-    idle = memory_mb(service)
+    idle = service.memory_mb()
     yield within(f"{name} image: idle memory", idle, IDLE_MB, "MB")
     path, body = next(iter(FITS[name].items()))
     for _ in range(FITS_BEFORE_MEMORY):
         service.post(path, body).raise_for_status()
-    yield within(f"{name} image: memory after {FITS_BEFORE_MEMORY} fits", memory_mb(service), GROWTH * idle, "MB")
+    yield within(f"{name} image: memory after {FITS_BEFORE_MEMORY} fits", service.memory_mb(), GROWTH * idle, "MB")
     if name == "r-irt-plumber":
         p99, asked, failed = health_under_load(service, LOAD_SECS)
         yield within(f"{name} image: /healthz p99 in fits, {asked} asked, {failed} failed", p99, HEALTH_MS, "ms")

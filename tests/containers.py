@@ -140,6 +140,12 @@ class Service:
             assert time.monotonic() < deadline, f"{what}: not in {READY_SECS} s\n{self.container.logs().decode()}"
             time.sleep(0.2)
 
+    def memory_mb(self) -> float:
+        """Memory without the file cache that the kernel gives back, MB."""
+        used: dict[str, Any] = self.container.stats(stream=False)["memory_stats"]
+        cache = used["stats"].get("inactive_file", used["stats"].get("total_inactive_file", 0))
+        return float(used["usage"] - cache) / 2**20
+
     def busy(self) -> bool:
         """Say whether a worker fits."""
         reply = self.get("/metrics")

@@ -60,17 +60,18 @@ def test_a_schedule_fires_by_the_clock_of_its_time_zone(scheduled: Scheduled) ->
     scheduled.namespace.complete(job.metadata.name)
 
 
+@pytest.fixture(scope="class")
+def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[str]:
+    """Name of a Job that hangs."""
+    with postgres.session("BEGIN; LOCK TABLE weekly_kpi IN ACCESS EXCLUSIVE MODE", scheduled.database):
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'seed%'"
+        until("a run waits for the table", lambda: postgres.sql(waiting), 130)
+        (job,) = scheduled.active("cluster-segments")
+        yield job.metadata.name
+
+
 class TestHungRun:
     """While another session keeps the stage's table, its run waits for ever."""
-
-    @pytest.fixture(scope="class")
-    def hung(self, scheduled: Scheduled, postgres: Postgres) -> Iterator[str]:
-        """Name of the Job that hangs."""
-        with postgres.session("BEGIN; LOCK TABLE weekly_kpi IN ACCESS EXCLUSIVE MODE", scheduled.database):
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'seed%'"
-            until("a run waits for the table", lambda: postgres.sql(waiting), 130)
-            (job,) = scheduled.active("cluster-segments")
-            yield job.metadata.name
 
     def test_no_other_run_is_started_beside_it(self, hung: str, scheduled: Scheduled) -> None:
         def skipped() -> bool:

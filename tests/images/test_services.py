@@ -49,6 +49,11 @@ def test_health_names_service_and_version(service: Service) -> None:
     assert (health["status"], health["service"], health["version"]) == ("ok", service.name, VERSION)
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_at_rest_it_holds_less_than_400_mb(containers: Containers, name: str) -> None:
+    assert serve(containers, name).memory_mb() < 400
+
+
 @pytest.mark.parametrize(("service", "path"), ROUTES, indirect=["service"], ids=[path for _, path in ROUTES])
 def test_it_fits(service: Service, path: str) -> None:
     reply = service.post(path, FITS[service.name][path] | {"seed": 7})
