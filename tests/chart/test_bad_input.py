@@ -49,10 +49,15 @@ SENTENCES: dict[str, tuple[Mapping[str, Any], tuple[str, ...], list[str]]] = {
         (),
         ["extraVolumeMounts", '"tmp"', "extraVolumes"],
     ),
+    "an emptyDir without a bound": (
+        merged(SOURCE, at("global.stages.extraVolumes", [{"name": "data", "emptyDir": {}}])),
+        (),
+        ["emptyDir", "sizeLimit"],
+    ),
     "a mount over /tmp": (
         merged(
             SOURCE,
-            at("global.stages.extraVolumes", [{"name": "data", "emptyDir": {}}]),
+            at("global.stages.extraVolumes", [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}]),
             at("global.stages.extraVolumeMounts", [{"name": "data", "mountPath": "/tmp"}]),  # noqa: S108 - in the container
         ),
         (),

@@ -166,7 +166,9 @@ def test_every_pod_that_talks_to_the_database_has_the_proxy_as_a_native_sidecar(
 
 def test_a_cluster_wide_store_needs_no_store_in_the_namespace(render: Renderer) -> None:
     release = render(merged(STORE, at("secretStore.kind", "ClusterSecretStore"), at("secretStore.gcp", IDENTITY)))
-    assert "ClusterSecretStore/gcp-secret-store" in release.ids
+    (store,) = (obj for obj in release.objects if obj.kind == "ClusterSecretStore")
+    assert store.id == "ClusterSecretStore/gcp-secret-store"
+    assert "namespace" not in store["metadata"]
     assert "SecretStore/gcp-secret-store" not in release.ids
 
 

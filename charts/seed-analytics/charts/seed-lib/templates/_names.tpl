@@ -34,15 +34,17 @@ seed-lib.podLabels (dict "root" $ "name" "fit-survival-churn" "component" "stage
 {{- end }}
 
 {{- /* Metadata of an object (not of a pod).
-seed-lib.metadata (dict "root" $ "name" "fit-survival-churn" "component" "stage" ["objectName" ...] ["wave" "-2"] ["annotations" (dict)])
-The wave is Argo CD's, and set where Argo CD runs the migration. */}}
+seed-lib.metadata (dict "root" $ "name" "fit-survival-churn" "component" "stage" ["objectName" ...] ["wave" "-2"] ["annotations" (dict)] ["clusterWide" true])
+The wave is Argo CD's, and set where Argo CD runs the migration. What is cluster-wide has no namespace. */}}
 {{- define "seed-lib.metadata" -}}
 {{- $annotations := deepCopy (default dict .annotations) -}}
 {{- if and .wave (eq (default dict .root.Values.migrations).mode "argocd") -}}
 {{- $_ := set $annotations "argocd.argoproj.io/sync-wave" .wave -}}
 {{- end -}}
 name: {{ include "seed-lib.name" (list .root (default .name .objectName) (default 63 .max)) | quote }}
+{{- if not .clusterWide }}
 namespace: {{ .root.Release.Namespace | quote }}
+{{- end }}
 labels:
   {{- with .root.Values.global.commonLabels }}
   {{- toYaml . | nindent 2 }}
