@@ -138,7 +138,7 @@ class Service:
             self.container.reload()
             assert self.container.status == "running", self.container.logs().decode()
             assert time.monotonic() < deadline, f"{what}: not in {READY_SECS} s\n{self.container.logs().decode()}"
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def memory_mb(self) -> float:
         """Memory without the file cache that the kernel gives back, MB."""

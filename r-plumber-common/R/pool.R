@@ -152,6 +152,9 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
   }
 
   for (worker in workers) spawn(worker)
+  # Awaits the moment that R takes to come up: workers then load their models while the caller loads its
+  # own packages.
+  for (worker in workers) worker$session$poll_process(2000)
   tick()
 
   list(
