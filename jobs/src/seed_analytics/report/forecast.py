@@ -124,9 +124,7 @@ def _odd_weeks(history: Mapping[str, Any]) -> list[str]:
 def _marked(history: Mapping[str, Any]) -> str:
     odd = len(_odd_weeks(history))
     return (
-        f"A diamond marks {'the week' if odd == 1 else 'weeks'} outside the band."
-        if odd
-        else "No week lies outside."
+        f"A diamond marks {'the week' if odd == 1 else 'weeks'} outside the band." if odd else "No week lies outside."
     )
 
 
