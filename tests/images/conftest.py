@@ -91,6 +91,7 @@ class Platform:
     containers: Containers
     network: str
     database: Container
+    services: dict[str, Container]
     password: str
     env: dict[str, str]
 
@@ -147,12 +148,13 @@ def platform(engine: docker.DockerClient, postgres_image: Image) -> Iterator[Pla
             },
         )
         env = {"DATABASE_URL": f"postgresql://seedtest:{password}@{database.name}:5432/seedtest"}
+        services = {}
         for prefix, name in SERVICE_OF_PREFIX.items():
-            service = containers.start(
+            services[name] = service = containers.start(
                 name, name=f"{network.name}-{name}", network=network.name, environment={"INTERNAL_TOKEN": TOKEN}
             )
             env |= {f"{prefix}_BASE_URL": f"http://{service.name}:8080", f"{prefix}_INTERNAL_TOKEN": TOKEN}
-        made = Platform(containers, str(network.name), database, password, env)
+        made = Platform(containers, str(network.name), database, services, password, env)
         made.wait()
         for argv in (
             ("migrate", "--with-platform-tables"),

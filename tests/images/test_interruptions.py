@@ -1,4 +1,4 @@
-"""A stage that is cut off while it publishes: by a restart of PostgreSQL, by the end of its own container."""
+"""A stage that is cut off: by a restart of PostgreSQL while it reads, fits or publishes, by the end of its container."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ FIRST_TABLE = {
     "fit-survival-churn": "survival_fit_meta",
     "forecast-prophet": "prophet_fit_meta",
     "fit-bayesian-growth": "brms_fit_meta",
+}
+SERVICE = {
+    "calibrate-irt-weekly": "r-irt-plumber",
+    "fit-survival-churn": "r-forecast-plumber",
+    "forecast-prophet": "r-forecast-plumber",
+    "fit-bayesian-growth": "r-brms-plumber",
 }
 DEADLINE_SECS = 120.0
 Rows = dict[str, tuple[int, str]]
@@ -40,11 +46,16 @@ def contents(platform: Any) -> Rows:
         return {name: conn.execute(digest.format(sql.Identifier(name))).fetchone() for (name,) in names}
 
 
-def interrupted(platform: Any, stage: str, interrupt: Callable[[Any], None]) -> tuple[int, str]:
-    """Let a stage come to where it publishes, interrupt it there, and return its exit code and log."""
+def publishing(stage: str) -> sql.Composed:
+    """Return the lock at which a stage waits where it publishes."""
+    return sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(FIRST_TABLE[stage]))
+
+
+def interrupted(platform: Any, stage: str, lock: sql.Composable, interrupt: Callable[[Any], None]) -> tuple[int, str]:
+    """Let a stage come to a lock, interrupt it there, and return its exit code and log."""
     blocker = platform.connect()
     blocker.autocommit = False
-    blocker.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(FIRST_TABLE[stage])))
+    blocker.execute(lock)
     job = platform.start(stage)
     with platform.connect() as looking:
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
@@ -64,7 +75,7 @@ def test_every_stage_that_publishes_is_interrupted_here() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_restart_of_postgresql_leaves_nothing_half_published(platform: Any, stage: str) -> None:
     before = contents(platform)
-    code, log = interrupted(platform, stage, lambda _: platform.database.restart(timeout=30))
+    code, log = interrupted(platform, stage, publishing(stage), lambda _: platform.database.restart(timeout=30))
     assert code == ExitCode.UNAVAILABLE, log
     assert contents(platform) == before
     again = platform.run(stage)
@@ -73,9 +84,35 @@ def test_a_restart_of_postgresql_leaves_nothing_half_published(platform: Any, st
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_a_restart_of_postgresql_while_a_stage_reads_is_said(platform: Any, stage: str) -> None:
+    before = contents(platform)
+    reading = sql.SQL("LOCK TABLE attempt, weekly_kpi IN ACCESS EXCLUSIVE MODE")
+    code, log = interrupted(platform, stage, reading, lambda _: platform.database.restart(timeout=30))
+    assert code == ExitCode.UNAVAILABLE, log
+    assert contents(platform) == before
+
+
+@pytest.mark.parametrize("stage", SERVICE)
+def test_a_restart_of_postgresql_while_a_service_fits_is_said(platform: Any, stage: str) -> None:
+    before = contents(platform)
+    service = platform.services[SERVICE[stage]]
+    service.pause()
+    try:
+        job = platform.start(stage)
+        until(lambda: b"Loaded" in job.logs())
+        platform.database.restart(timeout=30)
+        platform.wait()
+    finally:
+        service.unpause()
+    code = int(job.wait(timeout=DEADLINE_SECS)["StatusCode"])
+    assert code == ExitCode.UNAVAILABLE, job.logs().decode()
+    assert contents(platform) == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_container_killed_in_publishing_leaves_nothing_half_published(platform: Any, stage: str) -> None:
     before = contents(platform)
-    code, log = interrupted(platform, stage, lambda job: job.kill())
+    code, log = interrupted(platform, stage, publishing(stage), lambda job: job.kill())
     assert code == 137, log
     assert contents(platform) == before
     # The server takes a moment to see that the client is gone, and to let go of the stage's lock.

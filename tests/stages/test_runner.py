@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import time_machine
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from seed_analytics import db
@@ -235,6 +237,19 @@ def test_stages_do_not_lock_each_other(simulated: Database) -> None:
     with psycopg.connect(simulated.url) as other:
         other.execute(db.read_sql("run/lock.sql"), {"stage": "forecast-prophet"})
         assert segment(simulated) == ExitCode.OK
+
+
+@pytest.mark.parametrize("skew", [timedelta(days=-400), timedelta(hours=-2), timedelta(days=9)], ids=str)
+def test_the_clock_of_the_machine_does_not_matter(simulated: Database, skew: timedelta) -> None:
+    assert segment(simulated) == 0
+    before = [row[:3] for row in contents(simulated)]
+    with time_machine.travel(datetime.now(UTC) + skew):
+        assert segment(simulated) == 0
+    assert [row[:3] for row in contents(simulated)] == before
+    [[late]] = simulated("SELECT max(greatest(started_at - as_of, as_of - started_at)) FROM analytics_runs")
+    assert late < timedelta(minutes=1)
+    in_order = simulated("SELECT run_id FROM analytics_runs WHERE stage = %s ORDER BY started_at", STAGE)
+    assert in_order == sorted(in_order)
 
 
 @contextmanager

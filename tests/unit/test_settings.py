@@ -105,7 +105,7 @@ def test_new_name_wins_over_legacy_alias(
 
 
 def test_as_of_is_midnight_utc() -> None:
-    assert load(Settings, {"as_of": "2025-11-02"}).now == datetime(2025, 11, 2, tzinfo=UTC)
+    assert load(Settings, {"as_of": "2025-11-02"}).as_of == datetime(2025, 11, 2, tzinfo=UTC)
 
 
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def load_data_set(directory: Path, **flags: Any) -> None:
         db.translated(),
         db.connect(settings.database_url.get_secret_value(), application="seed-analytics/load") as conn,
     ):
-        counts = datasets.load(conn, directory, settings.now)
+        counts = datasets.load(conn, directory, settings.as_of or db.present(conn))
     structlog.get_logger().info("Loaded " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 

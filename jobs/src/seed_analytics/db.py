@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from itertools import chain
@@ -144,6 +145,12 @@ def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any] 
     """Run a query and return its only row by column name."""
     columns = fetch_columns(conn, query, params)
     return {name: values[0] for name, values in columns.items()}
+
+
+def present(conn: Connection) -> datetime:
+    """Return the server's clock, the only one that counts: it writes every ``fitted_at``, and a pod's may be off."""
+    moment: datetime = fetch_one(conn, "SELECT clock_timestamp() AS moment")["moment"]
+    return moment
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]]) -> Iterable[tuple[Any, ...]]:

@@ -215,8 +215,9 @@ def _steps(stage: Stage[S, Data, Fit], run: Run[S]) -> str:
 
 def _start(stage: Stage[S, Data, Fit], settings: S, conn: Connection) -> Run[S]:
     log = structlog.get_logger()
-    now = datetime.now(UTC).replace(microsecond=0)
-    run = Run(stage.name, _run_id(stage.prefix, now), settings, conn, settings.now, log)
+    present = db.present(conn)
+    now = present.replace(microsecond=0)
+    run = Run(stage.name, _run_id(stage.prefix, now), settings, conn, settings.as_of or present, log)
     run.versions = {"seed_analytics": seed_analytics.__version__, "python": platform.python_version()}
     if settings.dry_run:
         return run

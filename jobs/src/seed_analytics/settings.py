@@ -94,11 +94,6 @@ class Settings(BaseSettings):
             return value if value.tzinfo else value.replace(tzinfo=UTC)
         return datetime.combine(value, time(), UTC) if isinstance(value, date) else value
 
-    @property
-    def now(self) -> datetime:
-        """The moment the run speaks of: ``as_of``, or the present."""
-        return self.as_of or datetime.now(UTC)
-
 
 class IrtService(Settings):
     """Where r-irt-plumber is."""

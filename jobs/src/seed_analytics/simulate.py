@@ -182,7 +182,7 @@ def simulate(
     """
     if learners < 1 or weeks < 1:
         raise ValueError(f"learners and weeks must be at least 1, not {learners} and {weeks}")
-    end = (end or datetime.now(UTC)).astimezone(UTC)
+    end = (end or db.present(conn)).astimezone(UTC)
     monday = datetime.combine(end.date() - timedelta(days=end.weekday()), datetime.min.time(), UTC)
     start = monday - timedelta(weeks=weeks)
     days = (end - start).days + 1

@@ -41,7 +41,7 @@ test_that("compile.R leaves what is up to date alone", {
   file <- model_file(model_dir(service_dir), "growth_marginal")
   before <- file.mtime(file)
   script <- shQuote(file.path(service_dir, "compile.R"))
-  said <- system2(rscript, script, stderr = TRUE)
+  said <- system2(rscript, script, stdout = TRUE, stderr = TRUE)
   expect_match(said, "growth_marginal is up to date", all = FALSE)
   expect_equal(file.mtime(file), before)
 })
@@ -49,7 +49,7 @@ test_that("compile.R leaves what is up to date alone", {
 test_that("the service refuses to start without its model, with exit code 78", {
   withr::local_envvar(STAN_MODEL_DIR = withr::local_tempdir(), ALLOW_ANONYMOUS = "true", PORT = "0")
   said <- suppressWarnings(
-    system2(rscript, shQuote(file.path(service_dir, "plumber.R")), stderr = TRUE))
+    system2(rscript, shQuote(file.path(service_dir, "plumber.R")), stdout = TRUE, stderr = TRUE))
   expect_equal(attr(said, "status"), 78L)
   expect_match(said, "There is no compiled model", all = FALSE)
 })

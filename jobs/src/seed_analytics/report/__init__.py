@@ -43,7 +43,7 @@ def write_report(settings: ReportSettings) -> Path:
     """
     url, path = settings.database_url.get_secret_value(), settings.report_path
     with db.translated(), db.connect(url, application="seed-analytics/report") as conn:
-        page = render(conn, settings.now)
+        page = render(conn, settings.as_of or db.present(conn))
     if settings.dry_run:
         structlog.get_logger().info(f"Dry run: {path} ({len(page) / 1e6:.1f} MB) was not written")
         return path

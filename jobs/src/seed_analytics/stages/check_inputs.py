@@ -73,10 +73,11 @@ def check(settings: CheckInputsSettings) -> ExitCode:
         counts = db.fetch_one(conn, db.read_sql("check_inputs/row_counts.sql"))
         log.info("Rows: " + ", ".join(f"{table} {count}" for table, count in counts.items()))
 
-        open_log(conn, settings.now, "md5-uuid")  # for attempt_log_ids; the other form needs no table
-        quality = db.fetch_one(conn, db.read_sql("check_inputs/log_quality.sql"), {"as_of": settings.now})
+        as_of = settings.as_of or db.present(conn)
+        open_log(conn, as_of, "md5-uuid")  # for attempt_log_ids; the other form needs no table
+        quality = db.fetch_one(conn, db.read_sql("check_inputs/log_quality.sql"), {"as_of": as_of})
         log.info(quality_sentence(quality))
-        joins = db.fetch_one(conn, db.read_sql("check_inputs/joins.sql"), {"as_of": settings.now})
+        joins = db.fetch_one(conn, db.read_sql("check_inputs/joins.sql"), {"as_of": as_of})
     if not joins["students"]:
         log.warning("The log has no learner in the last 56 days: every stage would be skipped")
     elif not joins["known"] and settings.attempt_student_id_form == "same":
