@@ -1,11 +1,3 @@
-# Data that are not part of the repository: a test that needs them skips, with the reason, without them.
-shared_file <- function(...) {
-  folder <- Sys.getenv("SEED_DATA_DIR", file.path(dirname(dirname(service_dir)), "shared", "data"))
-  file <- file.path(folder, ...)
-  testthat::skip_if_not(file.exists(file), paste("no", file))
-  file
-}
-
 visits_of <- function(user_id, day, gap_days, event, ...) {
   data.frame(user_id = user_id, day = day, gap_days = gap_days, event = event, ...)
 }

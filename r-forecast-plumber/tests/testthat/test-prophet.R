@@ -1,8 +1,9 @@
-# The five forecasts that Prophet's documentation prints for the daily log page views of Peyton Manning
-# (quick start, R). The series is examples/example_wp_log_peyton_manning.csv of github.com/facebook/prophet.
+# The five forecasts that Prophet's documentation (quick start, R) prints for the logarithm of the daily views
+# of Wikipedia's page on Peyton Manning. The views are those whose logarithms are in
+# examples/example_wp_log_peyton_manning.csv of github.com/facebook/prophet.
 test_that("Prophet itself forecasts Peyton Manning as published", {
-  history <- utils::read.csv(shared_file("oracle", "peyton_manning.csv"))
-  model <- prophet_model(transform(history, ds = as.Date(ds)), weekly = "auto")
+  history <- utils::read.csv(testthat::test_path("peyton-manning.csv"))
+  model <- prophet_model(data.frame(ds = as.Date(history$day), y = log(history$views)), weekly = "auto")
   ahead <- stats::predict(model, data.frame(ds = as.Date("2017-01-15") + 0:4))
   expect_lt(max(abs(ahead$yhat - c(8.2126, 8.5376, 8.3251, 8.1577, 8.1697))), 0.02)
 })
