@@ -67,12 +67,14 @@ growth_priors <- function(family) {
   data.frame(parameter = names(priors), prior = unname(priors))
 }
 
-#' A worker is warm once it has fitted a small class as it will fit others: the model is in memory, and so is
-#' what a fit needs beside it, so that the first one is no slower and no larger than those after it.
+#' A worker is warm once it has fitted a small class as it will fit others: the first request is no slower
+#' than those after it. R collects garbage when its heap is full, so that a worker that has filled it holds at
+#' rest what it will hold, and a leak would show beside that.
 warm_growth <- function() {
   class <- expand.grid(user_id = letters[1:20], week = seq(-0.5, 0.5, by = 0.25), stringsAsFactors = FALSE)
   class$score <- match(class$user_id, letters) %% 5 + class$week + sin(seq_len(nrow(class)))
-  example <- growth_patterns(class)
-  fit_marginal(example$patterns, example$sum_yy, load_model("growth_marginal", service_dir))
+  request <- list(engine = "marginal", family = "gaussian", rows = class, n_samples = 1000L, n_chains = 4L,
+                  seed = 1L)
+  for (fit in 1:2) growth_fit(request)
   invisible()
 }

@@ -4,6 +4,7 @@ worker_state <- new.env(parent = emptyenv())
 
 worker_start <- function(dir) {
   leave_stan_compiler_out()
+  loadNamespace("jsonlite") # which every answer uses
   worker_state$service <- load_service(dir)
   warm <- worker_state$service$warm
   if (!is.null(warm)) worker_state$service$models[[warm]]()
