@@ -80,8 +80,9 @@ def test_a_pod_reads_the_guides_health_reply(service: str, demo: Demo) -> None:
         spec["template"]["metadata"]["labels"][f"seed-analytics/grant-{service}"] = "true"
         container = spec["template"]["spec"]["containers"][0]
         container["command"] = ["python3", "-c"]
-        container["args"] = [
-            f"import urllib.request as u; print(u.urlopen('http://{service}/healthz').read().decode())"
+        container["args"] = [  # more than once: a network takes some seconds to learn of a new pod
+            "import httpx, stamina; get = stamina.retry(on=httpx.TransportError, attempts=None, timeout=60)(httpx.get); "
+            f"print(get('http://{service}/healthz').text)"
         ]
 
     name = demo.namespace.run_job("cluster-segments", f"health-{service}", ask)

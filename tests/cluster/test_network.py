@@ -11,15 +11,23 @@ from cluster.conftest import Demo
 from seed_analytics.settings import SERVICES
 
 TARGETS = {"dev-database": 5432, **dict.fromkeys(SERVICES.values(), 80)}
+# A network takes some seconds to learn of a new pod, and until then lets it reach nothing.
 SCRIPT = """
-import json, socket, sys
-def reached(host, port):
-    try:
-        socket.create_connection((host, port), 3).close()
-        return True
-    except OSError:
-        return False
-print(json.dumps({name: reached(address, port) for name, address, port in json.loads(sys.argv[1])}))
+import json, socket, sys, time
+from concurrent.futures import ThreadPoolExecutor
+def reached(target):
+    _, host, port = target
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((host, port), 3).close()
+            return True
+        except OSError:
+            time.sleep(0.5)
+    return False
+targets = json.loads(sys.argv[1])
+with ThreadPoolExecutor() as pool:
+    print(json.dumps(dict(zip((name for name, _, _ in targets), pool.map(reached, targets)))))
 """
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import psycopg
@@ -186,6 +190,43 @@ def test_engine_brms_publishes_predictions_and_bands_of_its_family(database: Dat
 
 def test_verify_is_content(finished: Database, services: dict[str, RService]) -> None:
     assert run_with(services, finished, "verify") == ExitCode.OK
+
+
+@pytest.fixture
+def late(services: dict[str, RService]) -> Iterator[str]:
+    """An address at which nothing listens for a second and a half, and then r-irt-plumber."""
+    target = urlsplit(services["r-irt-plumber"].base_url)
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        time.sleep(1.5)
+        server.listen()
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:  # closed at the end of the test
+                return
+            upstream = socket.create_connection((target.hostname, target.port))
+            for pair in ((client, upstream), (upstream, client)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_verify_asks_again_where_a_new_pod_is_let_out_late(
+    finished: Database, services: dict[str, RService], late: str
+) -> None:
+    assert run_with(services, finished, "verify", R_IRT_BASE_URL=late) == ExitCode.OK
 
 
 def test_verify_sees_a_service_of_another_name(finished: Database, services: dict[str, RService]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
 import httpx
+import stamina
 import structlog
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,7 @@ from seed_analytics.errors import ExitCode, InputFault, StageError, TryLater, Un
 from seed_analytics.settings import VerifySettings
 
 HEALTH_TIMEOUT_SECS = 5.0
+HEALTH_ATTEMPTS = 5  # with 1, 2, 4 and 5 s between: some networks let a new pod out only after seconds
 
 MAX_AGE_HOURS = {
     "compute-weekly-kpis": 2 * 24,
@@ -74,12 +76,18 @@ def verify(settings: VerifySettings) -> ExitCode:
     return ExitCode.OK
 
 
+@stamina.retry(on=httpx.TransportError, attempts=HEALTH_ATTEMPTS, timeout=None, wait_initial=1.0, wait_jitter=0.0)
+def ask(url: str) -> httpx.Response:
+    """Get a reply that is no error."""
+    return httpx.get(url, timeout=HEALTH_TIMEOUT_SECS).raise_for_status()
+
+
 def health(service: RService) -> Check:
     """Ask a service for its health and whether it is ready for fits."""
     name = f"{service.name} /healthz"
     try:
-        said = httpx.get(f"{service.base_url}/healthz", timeout=HEALTH_TIMEOUT_SECS).raise_for_status().json()
-        httpx.get(f"{service.base_url}/readyz", timeout=HEALTH_TIMEOUT_SECS).raise_for_status()
+        said = ask(f"{service.base_url}/healthz").json()
+        ask(f"{service.base_url}/readyz")
         if said["service"] != service.name:
             fault = Unavailable(f"{said['service']} answers at {service.prefix}_BASE_URL={service.base_url}")
             return Check(name, "", fault)
