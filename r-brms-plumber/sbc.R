@@ -79,16 +79,18 @@ ecdf_band <- function(n, level, places, n_simulated = 2000) {
 #' Draws, for every quantity, by how much the ECDF of the ranks is off the diagonal, over the 95 % band.
 plot_ranks <- function(found, file, ranks = 200) {
   quantities <- c(growth_parameters, "P")
-  places <- seq(1, ranks - 1) / ranks
+  steps <- seq_len(ranks - 1)
+  places <- steps / ranks
   band <- ecdf_band(nrow(found), 0.95, places)
   grDevices::svg(file, width = 9, height = 4.5)
   on.exit(grDevices::dev.off())
-  graphics::par(mfrow = c(2, 4), mar = c(3, 3, 2, 1), mgp = c(2, 0.7, 0), las = 1)
+  graphics::par(mfrow = c(2, 4), mar = c(3.2, 4.6, 2, 0.6), mgp = c(2, 0.7, 0), las = 1)
   for (name in quantities) {
     graphics::plot(places, band, type = "n", ylim = c(-1.6, 1.6) * max(band), main = name,
-                   xlab = "rank / 200", ylab = "ECDF - uniform")
+                   xlab = sprintf("rank of the truth / %d", ranks), ylab = "")
+    graphics::mtext("ECDF less the uniform", side = 2, line = 3.3, las = 0, cex = 0.66)
     graphics::polygon(c(places, rev(places)), c(band, -rev(band)), col = "grey88", border = NA)
-    off <- stats::ecdf(found[[name]] + 1)(places * ranks) - places
+    off <- stats::ecdf(found[[name]] + 1)(steps) - places
     graphics::lines(places, off, col = "steelblue", lwd = 2)
   }
 }
