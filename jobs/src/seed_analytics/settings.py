@@ -74,7 +74,8 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
     as_of: datetime | None = _setting(
-        None, "Run as if it were 00:00 UTC of this date (YYYY-MM-DD); later rows are not read. Empty: now."
+        None,
+        "Run as if it were 00:00 UTC of this date (YYYY-MM-DD); later rows are not read. Empty: the database's clock.",
     )
     dry_run: bool = _setting(False, "Do everything but write: no table changes, not even analytics_runs.")
     seed: int = _setting(20251102, "Seed of every random number; recorded with the run.", ge=0, lt=2**31)
