@@ -36,6 +36,27 @@ def test_a_stage_that_calls_elsewhere_may_not_call_the_service_of_the_release(re
     assert ("CronJob/calibrate-irt-weekly", "Deployment/r-irt-plumber", "8080/TCP") not in network.table(release)
 
 
+GKE_RESOLVERS = {
+    "kube-dns": Endpoint("kube-dns", "kube-system", {"k8s-app": "kube-dns"}),
+    "NodeLocal DNSCache, a pod on Dataplane V2": Endpoint("cache", "kube-system", {"k8s-app": "node-local-dns"}),
+    "NodeLocal DNSCache": Endpoint("cache", ip="169.254.20.10"),
+    "Cloud DNS": Endpoint("Cloud DNS", ip="169.254.169.254"),
+}
+
+
+@pytest.mark.parametrize("resolver", GKE_RESOLVERS.values(), ids=GKE_RESOLVERS)
+def test_every_job_of_production_reaches_whatever_answers_dns_on_gke(render: Renderer, resolver: Endpoint) -> None:
+    release = render(files=["values-prod.yaml"])
+    policies = list(release.of("NetworkPolicy"))
+    deaf = [
+        f"{pod.id} on {port}"
+        for pod in release.pods
+        for port in (Port(53), Port(53, "UDP"))
+        if code.command_of(pod) and not may_call(policies, network.endpoint_of(pod, release), resolver, port)
+    ]
+    assert not deaf
+
+
 # --- The evaluator itself, against the examples of Kubernetes's documentation -----------------------------------------
 
 

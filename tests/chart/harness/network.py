@@ -133,7 +133,7 @@ def _is_port(ports: Iterable[Mapping[str, Any]] | None, target: Endpoint, port: 
 # --- The table --------------------------------------------------------------------------------------------------------
 
 DNS, PROMETHEUS, DATABASE, CLOUD_SQL = "DNS", "Prometheus", "the database", "Cloud SQL"
-METADATA, METADATA_GKE = "the metadata server", "the metadata server of GKE's Dataplane V2"
+METADATA, METADATA_GKE = "the metadata server", "the metadata server of GKE without Dataplane V2"
 STRANGERS = (
     Endpoint("a stranger in the namespace", "analytics", {"app": "stranger"}),
     Endpoint("a stranger in another namespace", "elsewhere", {"app": "stranger"}),
@@ -178,6 +178,16 @@ def intended(release: Release) -> set[Call]:
     return {call for pod in release.pods for call in _intended(pod, release)}
 
 
+def _resolvers(release: Release) -> set[str]:
+    """Return who answers DNS; on GKE it may be the metadata server."""
+    blocks = [
+        peer["ipBlock"]["cidr"]
+        for peer in code.value_of("global.networkPolicy.dns", release.values)
+        if "ipBlock" in peer
+    ]
+    return {DNS} | {stranger.name for stranger in STRANGERS if any(_within(stranger.ip, block) for block in blocks)}
+
+
 def _intended(pod: Pod, release: Release) -> Iterator[Call]:
     command = code.command_of(pod)
     service = code.service_of(pod)
@@ -186,7 +196,7 @@ def _intended(pod: Pod, release: Release) -> Iterator[Call]:
         yield (PROMETHEUS, pod.id, "8080/TCP")
     if not command:
         return
-    yield from ((pod.id, DNS, port) for port in ("53/TCP", "53/UDP"))
+    yield from ((pod.id, name, port) for name in _resolvers(release) for port in ("53/TCP", "53/UDP"))
     for other in release.pods:
         if code.service_of(other) in code.services_of(command) and not code.calls_elsewhere(command, release.values):
             yield (pod.id, other.id, "8080/TCP")
