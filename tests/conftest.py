@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from seed_analytics import cli, migrations, settings
 from seed_analytics.local import Postgres, RService
 from seed_analytics.platform_tables import create_platform_tables
 from seed_analytics.simulate import simulate
-from support import SERVICES, Database, copy_of, invoke, run_with
+from support import CRDS, SERVICES, Database, copy_of, invoke, run_with
 
 LEARNERS, WEEKS, SEED = 300, 16, 1
 
@@ -29,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="PostgreSQL of the tests: in a container (POSTGRES_IMAGE), or embedded; auto: in a container where Docker has the image",
     )
+    chart = parser.getgroup("chart")
+    chart.addoption("--helm", default="", help="3 or 4 (pinned), or a path (the one on PATH, else 4)")
+    chart.addoption("--crds", type=Path, default=CRDS, help="folder of the operators' CRDs (%(default)s)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

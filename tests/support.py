@@ -17,6 +17,7 @@ from seed_analytics.settings import SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # data and schemas that are beside the project, not part of it
+CRDS = SHARED / "crds"
 
 
 @dataclass

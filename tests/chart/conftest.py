@@ -16,15 +16,12 @@ from chart.harness import code, helm, schemas
 from chart.harness.objects import Obj, Pod, pod_of
 from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
 
-DEFAULT_CRDS = helm.REPOSITORY.parent / "shared" / "crds"
 CHECKOV = helm.REPOSITORY / ".cache" / "checkov" / "bin" / "checkov"
 DEFAULT_EXAMPLES = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chart")
-    group.addoption("--helm", default="", help="3 or 4 (pinned), or a path (the one on PATH, else 4)")
-    group.addoption("--crds", type=Path, default=DEFAULT_CRDS, help="folder of the operators' CRDs (%(default)s)")
     group.addoption(
         "--checkov", default=str(CHECKOV), help="the command checkov (default: the one of tools/setup test)"
     )
@@ -110,7 +107,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not subjects and "release" not in metafunc.fixturenames:
         return
     cases = []
-    renderer = _renderer(metafunc.config.getoption("--helm", ""))
+    renderer = _renderer(metafunc.config.getoption("--helm"))
     for name in inputs():
         release = _render(renderer, name)
         if not subjects:
@@ -145,13 +142,13 @@ obj, built_in, custom, pod, job_pod, service_pod = (pytest.fixture(_subject, nam
 @pytest.fixture(scope="session")
 def render(request: pytest.FixtureRequest) -> Renderer:
     """The real `helm template`; see harness/render.py."""
-    return _renderer(request.config.getoption("--helm", ""))
+    return _renderer(request.config.getoption("--helm"))
 
 
 @pytest.fixture(scope="session")
 def crds(request: pytest.FixtureRequest) -> Path:
     """The folder of the operators' CRDs."""
-    folder = Path(request.config.getoption("--crds", DEFAULT_CRDS))
+    folder: Path = request.config.getoption("--crds")
     if not any(folder.glob("*.yaml")):
         pytest.skip(f"there are no CRDs in {folder}: say where they are with --crds")
     return folder

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from chart.harness import helm
@@ -28,8 +28,11 @@ GROUPS = {
     **dict.fromkeys(("test_schedules", "test_upgrade"), "platform"),
     "test_argocd": "argocd",
     "test_chart_testing": "ct",
+    "test_run": "ct",
 }
 """File -> what its tests share: the release of the dev values, the operators' kinds, which come and go, ..."""
+PARTS = ("cluster", "external-secrets", "proxy", "argocd", "history", "ct")
+"""What tests are skipped without, unless --require names it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,8 +45,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "without it, the cluster pulls them",
     )
     group.addoption(
+        "--require",
+        metavar="PARTS",
+        default="",
+        help=f"of {', '.join(PARTS)}: what must be there; without one of these, tests fail instead of being skipped",
+    )
+    group.addoption(
         "--argocd", action="store_true", help="Argo CD runs on this machine, and reads repositories of its file system"
     )
+
+
+def absent(config: pytest.Config, part: str, reason: str) -> NoReturn:
+    """Skip a test for want of one of PARTS, or fail it where --require names that part."""
+    assert part in PARTS
+    if part in config.getoption("--require").split(","):
+        pytest.fail(f"--require names {part}, but {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 def _group(nodeid: str) -> str:
@@ -98,6 +115,7 @@ def _loader(config: pytest.Config) -> list[str]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Copy the images to the cluster, once for all workers."""
+    session.config.stash[BEGUN] = time.monotonic()
     load = _loader(session.config)
     if not load or hasattr(session.config, "workerinput") or connected():
         return
@@ -114,24 +132,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The cluster, with the images in it."""
     if reason := connected():
-        pytest.skip(f"no cluster answers ({reason}): set KUBECONFIG")
+        absent(request.config, "cluster", f"no cluster answers ({reason}): set KUBECONFIG")
     postgres, uid = os.environ.get("POSTGRES_IMAGE", PUBLISHED_POSTGRES), PUBLISHED_UID
+    ours: dict[str, Any] = {}  # without a registry of our own and without images that were loaded: the published ones
+    if REGISTRY or _loader(request.config):
+        ours = {"global": {"image": {"registry": _image(_full_name(f"{REGISTRY}x:y"))["registry"]}}}
     if _loader(request.config):
         # Debian's package and the published image name another user each.
         postgres = LOCAL_POSTGRES
         uid = int(_docker("run", "--rm", "--entrypoint", "id", postgres, "-u", "postgres"))
-    values = {
-        "global": {"image": {"registry": _image(_full_name(f"{REGISTRY}x:y"))["registry"]}},
-        "devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid},
-    }
-    return Cluster(values, helm.find(request.config.getoption("--helm", "")))
+    values = ours | {"devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid}}
+    return Cluster(values, helm.find(request.config.getoption("--helm")))
 
 
 @pytest.fixture(scope="session")
 def proxy_image(request: pytest.FixtureRequest) -> dict[str, str]:
     """Image settings of a stand-in for the Cloud SQL proxy."""
     if not _loader(request.config):
-        pytest.skip("the stand-in for the Cloud SQL proxy is built here: give --load-images")
+        absent(request.config, "proxy", "the stand-in for the Cloud SQL proxy is built here: give --load-images")
     return _image(_full_name(PROXY))
 
 
@@ -205,6 +223,7 @@ class Demo:
         return Postgres(self.namespace)
 
 
+BEGUN = pytest.StashKey[float]()
 _measured: dict[str, str] = {}
 
 
@@ -229,6 +248,8 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured."""
     if _measured:
+        minutes, seconds = divmod(time.monotonic() - terminalreporter.config.stash[BEGUN], 60)
+        _measured["the whole suite, loading of images included"] = f"{minutes:.0f} min {seconds:.0f} s"
         terminalreporter.section("measured on the cluster")
         for name, value in _measured.items():
             terminalreporter.write_line(f"{name:<58} {value:>12}")
@@ -245,7 +266,7 @@ def demo(cluster: Cluster, measured: dict[str, str]) -> Iterator[Demo]:
             for command in notes_commands(found.installed.stdout):
                 at = time.monotonic()
                 found.printed[command] = cluster.run("bash", "-c", command, check=False)
-                found.seconds[command.split("--namespace")[0].split(";")[0][:40].strip()] = time.monotonic() - at
+                found.seconds[command[:60]] = time.monotonic() - at
         measured.update({f"  {part}": f"{seconds:.1f} s" for part, seconds in found.seconds.items()})
         measured["install to first verified run"] = f"{sum(found.seconds.values()):.1f} s"
         yield found
@@ -270,8 +291,9 @@ def monitoring_off(cluster: Cluster) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def external_secrets(cluster: Cluster) -> None:
+def external_secrets(request: pytest.FixtureRequest, cluster: Cluster) -> None:
     """The External Secrets operator."""
+    part = "external-secrets"
     store = {
         "apiVersion": "external-secrets.io/v1",
         "kind": "ClusterSecretStore",
@@ -282,14 +304,16 @@ def external_secrets(cluster: Cluster) -> None:
     try:
         cluster.apply(store)
     except AssertionError:
-        pytest.skip("the cluster serves no external-secrets.io/v1: install the External Secrets operator")
+        absent(
+            request.config, part, "the cluster serves no external-secrets.io/v1: install the External Secrets operator"
+        )
     try:
         until(
             "the operator looks at a store",
             lambda: cluster.custom.get_cluster_custom_object(*names).get("status", {}).get("conditions"),
-            20,
+            60,
         )
     except AssertionError:
-        pytest.skip("no External Secrets operator looks at a ClusterSecretStore: start it")
+        absent(request.config, part, "no External Secrets operator looks at a ClusterSecretStore: start it")
     finally:
         cluster.custom.delete_cluster_custom_object(*names)

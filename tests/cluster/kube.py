@@ -22,7 +22,10 @@ from kubernetes import client, config
 
 T = TypeVar("T")
 
+MINE = {"seed-analytics/tests": "true"}  # what an interrupted run has left is deleted by this label
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+Change = Callable[[dict[str, Any]], None]
+"""Changes the spec of a Job before it is started."""
 PASSWORD = "throw-away"  # noqa: S105 - of the database of values-dev.yaml, which is thrown away
 STAGES_OFF = {
     name: {"enabled": False}
@@ -44,6 +47,17 @@ SMALL = {
     "devDatabase": _SMALL,
 }
 """Values that let several releases share the two cores of a small node."""
+
+
+def with_env(**env: str) -> Change:
+    """Return a change of a Job: variables that it is given instead of, or besides, its own."""
+
+    def change(spec: dict[str, Any]) -> None:
+        container = spec["template"]["spec"]["containers"][0]
+        kept = [item for item in container["env"] if item["name"] not in env]
+        container["env"] = kept + [{"name": name, "value": value} for name, value in env.items()]
+
+    return change
 
 
 def until(what: str, look: Callable[[], T | None], seconds: float = 120) -> T:
@@ -74,6 +88,14 @@ class Cluster:
     custom: client.CustomObjectsApi = field(default_factory=client.CustomObjectsApi)
     alive: list[Namespace] = field(default_factory=list)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of a command that finds helm and kubectl."""
+        folders = [str(self.helm.parent), os.environ["PATH"], str(Path(sys.executable).parent)]
+        if not shutil.which("kubectl"):
+            folders.append(str(helm.pinned(max(helm.PINNED)).parent))
+        return os.environ | {"PATH": ":".join(folders)}
+
     def run(
         self,
         *argv: str | Path,
@@ -82,9 +104,6 @@ class Cluster:
         timeout: float = 600,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command with helm and kubectl on its PATH, and fail with what it said."""
-        folders = [str(self.helm.parent), os.environ["PATH"], str(Path(sys.executable).parent)]
-        if not shutil.which("kubectl"):
-            folders.append(str(helm.pinned(max(helm.PINNED)).parent))
         done = subprocess.run(
             argv,
             input=input,
@@ -92,7 +111,7 @@ class Cluster:
             text=True,
             check=False,
             timeout=timeout,
-            env=os.environ | {"PATH": ":".join(folders)},
+            env=self.environment,
             cwd=helm.REPOSITORY,
         )
         if check:
@@ -112,7 +131,7 @@ class Cluster:
     def namespace(self, purpose: str, labels: Mapping[str, str] = RESTRICTED) -> Iterator[Namespace]:
         """Make a namespace, and delete it afterwards with all that is in it."""
         name = f"seed-e2e-{purpose}-{token_hex(2)}"
-        self.core.create_namespace({"metadata": {"name": name, "labels": dict(labels)}})
+        self.core.create_namespace({"metadata": {"name": name, "labels": MINE | dict(labels)}})
         self.alive.append(Namespace(self, name))
         try:
             yield self.alive[-1]
@@ -162,17 +181,20 @@ class Namespace:
         timeout: str = "5m",
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Install or upgrade a release; later values are laid over earlier ones, and all over the files of the chart."""
+        """Install a release, or upgrade the one that is there; later values are laid over earlier ones, and all over the
+        files of the chart.
+        """
         given = merged(self.cluster.values, *values)
+        verb = "install" if self.helm("status", release, check=False).returncode else "upgrade"
         return self.helm(
-            *("upgrade", "--install", release, chart, f"--timeout={timeout}", *(["--wait"] if wait else [])),
+            *(verb, release, chart, f"--timeout={timeout}", *(["--wait"] if wait else [])),
             *(f"--values={CHART / file}" for file in files),
             "--values=-",
             input=json.dumps(given),
             check=check,
         )
 
-    def run_job(self, cronjob: str, name: str, change: Callable[[dict[str, Any]], None] = lambda spec: None) -> str:
+    def run_job(self, cronjob: str, name: str, change: Change = lambda spec: None) -> str:
         """Start a Job from a CronJob, after `change` of its spec; return its name."""
         template = self.cluster.batch.read_namespaced_cron_job(cronjob, self.name).spec.job_template
         job = self.cluster.batch.api_client.sanitize_for_serialization(template)
@@ -240,6 +262,14 @@ class Namespace:
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}, namespace=self.name
         )
 
+    def left(self) -> set[str]:
+        """Return what is here of every kind but pods, which go with their owners, and what the cluster itself makes."""
+        listed = self.cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        passing = {"pods", "events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io"}
+        kinds = ",".join(kind for kind in listed if kind not in passing and not kind.startswith("pods."))
+        found = self.kubectl("get", kinds, "--output=name", "--ignore-not-found").split()
+        return set(found) - {"serviceaccount/default", "configmap/kube-root-ca.crt"}
+
     def story(self) -> str:
         """Return what is here, and the events, the oldest first."""
         listed = self.kubectl("get", "pods,jobs,cronjobs,deployments,services", check=False)
@@ -282,7 +312,8 @@ class Postgres:
         """Keep a session open that has run a statement: a lock is held until the block ends."""
         psql = ("psql", "--username=seedtest", "--quiet", "--set=ON_ERROR_STOP=1", database)
         argv = ("kubectl", "--namespace", self.namespace.name, "exec", "-i", "deployment/dev-database", "--", *psql)
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(argv, **pipes, env=self.namespace.cluster.environment) as process:
             assert process.stdin
             assert process.stdout
             process.stdin.write(f"{statement};\n\\echo held\n")

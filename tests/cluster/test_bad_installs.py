@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chart.harness.render import merged
-from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres
+from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, until
 
 IRT = "r-irt-plumber"
 SERVICE_ALONE = merged(
@@ -48,19 +48,32 @@ def test_a_missing_image_is_named_by_describe(namespace: Namespace) -> None:
     namespace.secret("calibrate-irt-credentials", token="any")  # noqa: S106 - of a service that ends with the test
     absent = {IRT: {"image": {"tag": "9.9.9-absent"}}}
     assert IRT in refused(namespace, SERVICE_ALONE, absent)
-    described = namespace.kubectl("describe", "pods", "-l", f"app.kubernetes.io/name={IRT}")
-    assert "ErrImagePull" in described or "ImagePullBackOff" in described
-    assert f"{IRT}:9.9.9-absent" in described
+    described = ("describe", "pods", "-l", f"app.kubernetes.io/name={IRT}")
+    until("the pull fails", lambda: "ErrImagePull" in (said := namespace.kubectl(*described)) or "BackOff" in said, 90)
+    assert f"{IRT}:9.9.9-absent" in namespace.kubectl(*described)
     namespace.install("bad", SERVICE_ALONE)
 
 
-def test_a_wrong_database_url_is_named_by_the_log_of_the_migration(namespace: Namespace, postgres: Postgres) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "cause"),
+    [
+        ("throw-away", "another", "password authentication failed"),
+        ("/bad_url", "/no_such_database", "does not exist"),
+        ("dev-database.", "nobody.", "nobody."),
+    ],
+    ids=["password", "database", "host"],
+)
+def test_a_wrong_database_url_is_named_by_the_log_of_the_migration(
+    right: str, wrong: str, cause: str, namespace: Namespace, postgres: Postgres
+) -> None:
     url = postgres.url(postgres.copy("bad_url"))
-    namespace.secret("seedtest-db-credentials", DATABASE_URL=url.replace("throw-away", "another"))
+    namespace.secret("seedtest-db-credentials", DATABASE_URL=url.replace(right, wrong))
     assert "migrate" in refused(namespace, STAGE_ALONE, timeout="60s")
-    log = namespace.log("migrate")
+    log = namespace.kubectl("logs", "job/migrate")
     assert "DATABASE_URL" in log
+    assert cause in log
     assert "another@" not in log
+    assert "throw-away" not in log
     namespace.secret("seedtest-db-credentials", DATABASE_URL=url)
     namespace.install("bad", STAGE_ALONE)
     namespace.run("cluster-segments", "healed")

@@ -9,15 +9,16 @@ import pytest
 import yaml
 from chart.harness.helm import REPOSITORY
 from chart.harness.render import CHART, merged
+from cluster.conftest import absent
 from cluster.kube import SMALL, Cluster
 
 
 @pytest.fixture
-def ct() -> str:
+def ct(request: pytest.FixtureRequest) -> str:
     """Chart-testing."""
     found = shutil.which("ct")
     if not found:
-        pytest.skip("chart-testing (ct) is not on PATH")
+        absent(request.config, "ct", "chart-testing (ct) is not on PATH")
     return found
 
 

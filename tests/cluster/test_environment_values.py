@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from cluster.conftest import monitoring_off
+from chart.harness.render import merged
+from cluster.conftest import monitoring_off, notes_commands
 from cluster.kube import SMALL, Cluster, Namespace, Postgres, until
+from kubernetes import client
 from seed_analytics.errors import ExitCode
 from support import ROOT
 
@@ -41,6 +43,10 @@ class Store:
         )
 
 
+Staging = tuple[Namespace, Store, str]
+"""A release, the store of its Secrets, and what Helm printed when it was installed."""
+
+
 @contextmanager
 def store_of(cluster: Cluster, namespace: Namespace, data: Mapping[str, str]) -> Iterator[Store]:
     store = Store(cluster, namespace.name)
@@ -60,32 +66,37 @@ def synced(namespace: Namespace) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def staging(cluster: Cluster, postgres: Postgres, external_secrets: None) -> Iterator[tuple[Namespace, Store]]:
-    """A release of values-staging.yaml."""
+def staging(cluster: Cluster, postgres: Postgres, external_secrets: None) -> Iterator[Staging]:
+    """A release of values-staging.yaml, in which one stage is run at once."""
     with cluster.namespace("staging") as namespace:
         url = postgres.url(postgres.copy("staging"))
         with store_of(cluster, namespace, {"seedtest-database-url": url, **TOKENS}) as store:
-            namespace.install(
-                "seed-analytics",
-                *(SMALL, monitoring_off(cluster), {"secretStore": {"name": store.name}}),
-                files=["values-staging.yaml"],
-            )
-            yield namespace, store
+            given = merged(SMALL, monitoring_off(cluster), {"secretStore": {"name": store.name}})
+            run_now = {"fit-bayesian-growth": {"runNow": True}}
+            printed = namespace.install("seed-analytics", given, run_now, files=["values-staging.yaml"]).stdout
+            yield namespace, store, printed
 
 
-def test_staging_gets_its_secrets_from_the_store(staging: tuple[Namespace, Store]) -> None:
-    namespace, _ = staging
+def test_staging_gets_its_secrets_from_the_store(staging: Staging) -> None:
+    namespace, *_ = staging
     names = ("calibrate-irt-credentials", "r-brms-credentials", "r-forecast-credentials", "seedtest-db-credentials")
     assert synced(namespace) == dict.fromkeys(names, "SecretSynced")
 
 
-@pytest.mark.parametrize("stage", ["cluster-segments", "fit-survival-churn", "fit-bayesian-growth"])
-def test_staging_runs_a_stage_on_the_existing_database(stage: str, staging: tuple[Namespace, Store]) -> None:
-    staging[0].run(stage, f"{stage}-staging")
+def test_a_stage_that_was_asked_for_has_run_at_once(staging: Staging) -> None:
+    staging[0].complete("fit-bayesian-growth-now", 1)  # Helm waited for it
 
 
-def test_a_secret_that_cannot_be_read_is_seen_and_mended_by_its_runbook(staging: tuple[Namespace, Store]) -> None:
-    namespace, store = staging
+def test_the_notes_of_staging_run_and_verify_every_stage_on_the_existing_database(staging: Staging) -> None:
+    namespace, _, printed = staging
+    secrets, stages, verify = notes_commands(printed)
+    assert "SecretSynced" in namespace.cluster.run("bash", "-c", secrets).stdout
+    namespace.cluster.run("bash", "-c", stages)
+    assert re.search(r"All \d+ checks are well", namespace.cluster.run("bash", "-c", verify).stdout)
+
+
+def test_a_secret_that_cannot_be_read_is_seen_and_mended_by_its_runbook(staging: Staging) -> None:
+    namespace, store, _ = staging
     name = "r-brms-credentials"
     page = (ROOT / "docs/runbooks/SeedSecretNotSynced.md").read_text()
     describe, force = (
@@ -102,8 +113,8 @@ def test_a_secret_that_cannot_be_read_is_seen_and_mended_by_its_runbook(staging:
     until("the operator reads it again", lambda: synced(namespace)[name] == "SecretSynced", 60)
 
 
-def test_a_rotated_token_reaches_services_and_jobs(staging: tuple[Namespace, Store]) -> None:
-    namespace, store = staging
+def test_a_rotated_token_reaches_services_and_jobs(staging: Staging) -> None:
+    namespace, store, _ = staging
     namespace.run("calibrate-irt-weekly", "before-rotation")
     store.put(r_irt_internal_token="irt-token-2")  # noqa: S106 - of a service that ends with the test
     secret = "calibrate-irt-credentials"  # noqa: S105 - its name
@@ -119,6 +130,12 @@ def test_a_rotated_token_reaches_services_and_jobs(staging: tuple[Namespace, Sto
     namespace.kubectl("rollout", "restart", "deployment", "--selector", "app.kubernetes.io/component=service")
     namespace.ready("r-irt-plumber")
     namespace.run("calibrate-irt-weekly", "after-rotation")
+
+
+def test_an_uninstall_of_staging_takes_its_secrets_along(staging: Staging) -> None:
+    namespace, *_ = staging
+    namespace.helm("uninstall", "seed-analytics", "--wait")
+    until("only Jobs that ran are left", lambda: all(name.startswith("job.batch/") for name in namespace.left()), 90)
 
 
 def test_production_runs_through_the_proxy_beside_each_job(
@@ -157,9 +174,21 @@ def test_production_runs_through_the_proxy_beside_each_job(
         )
         until("two pods are ready", lambda: ready_replicas(namespace, "r-irt-plumber") == 2)
         namespace.run("calibrate-irt-weekly", "through-the-proxy")
+        namespace.run("cluster-segments", "through-the-proxy-too")
+        namespace.helm("test", "seed-analytics")
+        one, other = namespace.pods(app="r-irt-plumber")
+        evict(namespace, one)
+        with pytest.raises(client.ApiException, match="disruption budget") as kept:
+            evict(namespace, other)
+        assert kept.value.status == 429
         (pod,) = namespace.pods(job_name="through-the-proxy")
         assert [container.name for container in pod.spec.containers] == ["calibrate-irt-weekly"]
         assert [status.name for status in pod.status.init_container_statuses] == ["cloud-sql-proxy"]
+
+
+def evict(namespace: Namespace, pod: client.V1Pod) -> None:
+    name = pod.metadata.name
+    namespace.cluster.core.create_namespaced_pod_eviction(name, namespace.name, {"metadata": {"name": name}})
 
 
 def ready_replicas(namespace: Namespace, deployment: str) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart.conftest import DEFAULT_CRDS
 from chart.harness.render import CHART
 from cluster.kube import Cluster, until
 
@@ -20,7 +19,7 @@ LABELS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enfor
 @pytest.fixture(scope="module")
 def crds(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
     """The kinds of the operators that the environments use; those that are absent come for these tests only."""
-    folder = Path(request.config.getoption("--crds", DEFAULT_CRDS))
+    folder: Path = request.config.getoption("--crds")
     added = []
     for file in sorted([*folder.glob("monitoring*.yaml"), *folder.glob("external-secrets*.yaml")]):
         name = yaml.safe_load(file.read_text())["metadata"]["name"]

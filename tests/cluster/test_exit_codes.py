@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from cluster.conftest import Demo
-from cluster.kube import until
+from cluster.kube import Change, until, with_env
 from seed_analytics.db import read_sql
 from seed_analytics.errors import ExitCode
-
-Change = Callable[[dict[str, Any]], None]
-
-
-def with_env(**env: str) -> Change:
-    """Return a change of a Job: variables that it is given instead of, or besides, its own."""
-
-    def change(spec: dict[str, Any]) -> None:
-        container = spec["template"]["spec"]["containers"][0]
-        kept = [item for item in container["env"] if item["name"] not in env]
-        container["env"] = kept + [{"name": name, "value": value} for name, value in env.items()]
-
-    return change
 
 
 def with_flag(flag: str) -> Change:
@@ -90,8 +75,17 @@ def test_a_pod_that_is_taken_away_does_not_count_as_a_try(how: str, demo: Demo) 
             namespace.cluster.core.create_namespaced_pod_eviction(name, namespace.name, {"metadata": {"name": name}})
         else:
             namespace.cluster.core.delete_namespaced_pod(name, namespace.name)
-        time.sleep(1)
+        # Only then does the table come free: the pod that ends well is another one.
+        until("the pod has ended", lambda: name not in _at_work(demo, job), 60)
     namespace.complete(job)
+    assert [pod.metadata.name for pod in namespace.pods(job_name=job) if pod.status.phase == "Succeeded"] != [name]
+    assert namespace.cluster.batch.read_namespaced_job(job, namespace.name).status.succeeded == 1
+
+
+def _at_work(demo: Demo, job: str) -> set[str]:
+    """Return the pods of a Job that have not ended."""
+    pods = demo.namespace.pods(job_name=job)
+    return {pod.metadata.name for pod in pods if pod.status.phase not in {"Succeeded", "Failed"}}
 
 
 def _waiting(demo: Demo) -> bool:

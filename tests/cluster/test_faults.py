@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from cluster.conftest import Demo
-from cluster.kube import until
+from cluster.kube import until, with_env
 from kubernetes import client
 from seed_analytics.errors import ExitCode
 
@@ -19,13 +18,8 @@ def started(demo: Demo, request: pytest.FixtureRequest) -> Callable[..., str]:
     """Start a Job of a stage, with variables of its own; the Job carries the test's name."""
 
     def start(stage: str, **env: str) -> str:
-        def change(spec: dict[str, Any]) -> None:
-            container = spec["template"]["spec"]["containers"][0]
-            container["env"] = [item for item in container["env"] if item["name"] not in env]
-            container["env"] += [{"name": name, "value": value} for name, value in env.items()]
-
         name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
-        return demo.namespace.run_job(stage, name, change)
+        return demo.namespace.run_job(stage, name, with_env(**env))
 
     return start
 
@@ -82,29 +76,37 @@ def test_postgresql_restarts_under_a_run(demo: Demo, started: Callable[..., str]
     assert demo.postgres.sql("SELECT run_id FROM analytics_runs WHERE status = 'running'") == []
 
 
-def test_a_full_disk_of_postgresql(demo: Demo, started: Callable[..., str]) -> None:
-    # /dev/shm is a small disk that every pod has: the table goes there, and then the rest of it is filled.
+@pytest.fixture
+def small_disk(demo: Demo) -> Iterator[str]:
+    """Folder of a small disk that holds the table user_segments, and room for more."""
+    disk = "/dev/shm"  # noqa: S108 - every pod has it
     shell = ("exec", "deployment/dev-database", "--", "sh", "-c")
-    demo.namespace.kubectl(*shell, "mkdir /dev/shm/small && chmod 700 /dev/shm/small")
-    demo.postgres.sql("CREATE TABLESPACE small LOCATION '/dev/shm/small'")
+    demo.namespace.kubectl(*shell, f"mkdir {disk}/small && chmod 700 {disk}/small")
+    demo.postgres.sql(f"CREATE TABLESPACE small LOCATION '{disk}/small'")
     demo.postgres.sql("ALTER TABLE user_segments SET TABLESPACE small")
     demo.postgres.sql("VACUUM FULL user_segments")  # no room is left in its pages
+    yield disk
+    demo.postgres.sql("ALTER TABLE user_segments SET TABLESPACE pg_default")
+    demo.postgres.sql("DROP TABLESPACE small")
+
+
+def test_a_full_disk_of_postgresql(small_disk: str, demo: Demo, started: Callable[..., str]) -> None:
+    shell = ("exec", "deployment/dev-database", "--", "sh", "-c")
     before = demo.postgres.sql("SELECT * FROM user_segments ORDER BY user_id")
     fits = demo.postgres.sql("SELECT count(*) FROM cluster_fit_meta")
     try:
-        demo.namespace.kubectl(*shell, "cat /dev/zero > /dev/shm/fill", check=False)
+        demo.namespace.kubectl(*shell, f"cat /dev/zero > {small_disk}/fill", check=False)
         job = started("cluster-segments")
-        until("the first try has ended", lambda: demo.namespace.exit_codes(job))
+        (code, *_) = until("the first try has ended", lambda: demo.namespace.exit_codes(job))
+        assert code == ExitCode.UNAVAILABLE, "it would not be tried again"
         assert "No space left on device" in demo.namespace.log(job)
         assert demo.postgres.sql("SELECT * FROM user_segments ORDER BY user_id") == before
         assert demo.postgres.sql("SELECT count(*) FROM cluster_fit_meta") == fits
     finally:
-        demo.namespace.kubectl(*shell, "rm -f /dev/shm/fill")
+        demo.namespace.kubectl(*shell, f"rm -f {small_disk}/fill")
     if demo.namespace.ended(job).condition == "Failed":
         demo.namespace.run("cluster-segments", "disk-is-free")
     assert demo.postgres.sql("SELECT * FROM user_segments ORDER BY user_id") != before
-    demo.postgres.sql("ALTER TABLE user_segments SET TABLESPACE pg_default")
-    demo.postgres.sql("DROP TABLESPACE small")
 
 
 def test_a_revoked_token(demo: Demo, started: Callable[..., str]) -> None:
@@ -119,7 +121,19 @@ def test_a_revoked_token(demo: Demo, started: Callable[..., str]) -> None:
 
 def test_a_drained_node(demo: Demo, started: Callable[..., str]) -> None:
     """Every pod of the services is evicted while a run is at work, and so is the run."""
-    job = started("forecast-prophet")
+    forecasts = "SELECT count(*) FROM prophet_fit_meta"
+    (before,) = demo.postgres.sql(forecasts)
+    with demo.postgres.session("BEGIN; LOCK TABLE prophet_fit_meta IN SHARE MODE"):  # it cannot end before
+        job = started("forecast-prophet")
+        _evict(demo, job)
+    demo.namespace.complete(job, 300)
+    for service in (BRMS, FORECAST, IRT):
+        demo.namespace.ready(service)
+    assert demo.postgres.sql(forecasts) == [str(int(before) + 1)]
+    assert demo.postgres.sql("SELECT run_id FROM analytics_runs WHERE status = 'running'") == []
+
+
+def _evict(demo: Demo, job: str) -> None:
     evicted: list[client.V1Pod] = [demo.namespace.running(job_name=job)]
     evicted += [demo.namespace.running(app=service) for service in (BRMS, FORECAST, IRT)]
     for pod in evicted:
@@ -127,7 +141,3 @@ def test_a_drained_node(demo: Demo, started: Callable[..., str]) -> None:
         demo.namespace.cluster.core.create_namespaced_pod_eviction(
             name, demo.namespace.name, {"metadata": {"name": name}}
         )
-    demo.namespace.complete(job, 300)
-    for service in (BRMS, FORECAST, IRT):
-        demo.namespace.ready(service)
-    assert demo.postgres.sql("SELECT run_id FROM analytics_runs WHERE status = 'running'") == []

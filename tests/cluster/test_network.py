@@ -42,9 +42,10 @@ def addresses(demo: Demo) -> dict[str, tuple[str, int]]:
 def reaches(demo: Demo, addresses: dict[str, tuple[str, int]]) -> Callable[..., set[str]]:
     """Start a Job's pod with these grants, and return what it reaches."""
 
-    def reach(name: str, *grants: str) -> set[str]:
+    def reach(name: str, *grants: str, **more: str) -> set[str]:
         def change(spec: dict[str, Any]) -> None:
-            labels = spec["template"]["metadata"]["labels"]
+            labels = spec["template"]["metadata"]["labels"] | more
+            spec["template"]["metadata"]["labels"] = labels
             for label in [label for label in labels if label.startswith("seed-analytics/grant-")]:
                 del labels[label]
             labels |= {f"seed-analytics/grant-{grant}": "true" for grant in grants}
@@ -60,10 +61,13 @@ def reaches(demo: Demo, addresses: dict[str, tuple[str, int]]) -> Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def enforced(reaches: Callable[..., set[str]]) -> None:
-    """A cluster whose network keeps NetworkPolicies."""
-    if reaches("reach-probe") == TARGETS.keys():
-        pytest.skip("the cluster's network does not enforce NetworkPolicies: a pod without a grant reaches everything")
+def enforced(demo: Demo, reaches: Callable[..., set[str]]) -> None:
+    """A cluster whose network keeps NetworkPolicies: asked by a policy of the test's own, not by the chart's."""
+    nothing = {"podSelector": {"matchLabels": {"probe": "shut-in"}}, "policyTypes": ["Egress"]}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "probe"}}
+    demo.namespace.cluster.apply(policy | {"spec": nothing}, namespace=demo.namespace.name)
+    if reaches("reach-probe", probe="shut-in") == TARGETS.keys():
+        pytest.skip("the cluster's network does not enforce NetworkPolicies: a pod that may reach nothing reaches all")
 
 
 @pytest.mark.usefixtures("enforced")

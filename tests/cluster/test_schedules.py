@@ -60,18 +60,33 @@ def test_a_schedule_fires_by_the_clock_of_its_time_zone(scheduled: Scheduled) ->
     scheduled.namespace.complete(job.metadata.name)
 
 
+# Reading it never ends. A lock would not do: a run waits for one for a minute, and then leaves to try again.
+HANG = """
+ALTER TABLE weekly_kpi RENAME TO weekly_kpi_behind;
+CREATE VIEW weekly_kpi AS
+SELECT behind.* FROM weekly_kpi_behind AS behind CROSS JOIN (SELECT pg_sleep(3600)) AS never
+"""
+HEAL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'seed%';
+DROP VIEW weekly_kpi;
+ALTER TABLE weekly_kpi_behind RENAME TO weekly_kpi
+"""
+
+
 @pytest.fixture(scope="class")
 def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[str]:
     """Name of a Job that hangs."""
-    with postgres.session("BEGIN; LOCK TABLE weekly_kpi IN ACCESS EXCLUSIVE MODE", scheduled.database):
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'seed%'"
-        until("a run waits for the table", lambda: postgres.sql(waiting), 130)
-        (job,) = scheduled.active("cluster-segments")
-        yield job.metadata.name
+    postgres.sql(HANG, scheduled.database)
+    sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name LIKE 'seed%'"
+    until("a run reads for ever", lambda: postgres.sql(sleeping), 130)
+    (job,) = scheduled.active("cluster-segments")
+    yield job.metadata.name
+    postgres.sql(HEAL, scheduled.database)
 
 
 class TestHungRun:
-    """While another session keeps the stage's table, its run waits for ever."""
+    """While the stage's table is read without an end, its run hangs."""
 
     def test_no_other_run_is_started_beside_it(self, hung: str, scheduled: Scheduled) -> None:
         def skipped() -> bool:
@@ -81,9 +96,18 @@ class TestHungRun:
         until("the next minute's run is skipped", skipped, 90)
         assert [job.metadata.name for job in scheduled.active("cluster-segments")] == [hung]
 
-    def test_it_ends_at_its_deadline(self, hung: str, scheduled: Scheduled) -> None:
+    def test_it_ends_at_its_deadline(self, hung: str, scheduled: Scheduled, postgres: Postgres) -> None:
         ended = scheduled.namespace.ended(hung, HUNG_SECS + 60)
         assert (ended.condition, ended.reason) == ("Failed", "DeadlineExceeded")
+        record = (
+            "SELECT status, extract(epoch FROM finished_at - started_at) > 50 "
+            "FROM analytics_runs WHERE stage = 'cluster-segments' ORDER BY started_at DESC LIMIT 1"
+        )
+        until(
+            "the run that hung until then is recorded as failed",
+            lambda: postgres.sql(record, scheduled.database) == ["failed|t"],
+            30,
+        )
 
 
 def test_the_run_after_a_hung_one_succeeds(scheduled: Scheduled) -> None:
