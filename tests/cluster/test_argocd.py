@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from chart.harness.render import merged
-from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, until
+from cluster.conftest import absent, monitoring_off
+from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, until
+from cluster.stores import TOKENS, store_of
+from cluster.stores import synced as secrets_synced
 from support import ROOT
 
 APPLICATIONS = ("argoproj.io", "v1alpha1", "argocd", "applications")
@@ -28,6 +31,7 @@ class Synced:
     """An Application that the ApplicationSet has made, and the repository that it syncs from."""
 
     cluster: Cluster
+    environment: str
     name: str
     namespace: Namespace
     repository: Path
@@ -51,8 +55,8 @@ class Synced:
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
     def commit(self, **values: Any) -> str:
-        """Lay values over values-dev.yaml, commit, and return the revision."""
-        file = self.repository / "charts/seed-analytics/values-dev.yaml"
+        """Lay values over those of the environment, commit, and return the revision."""
+        file = self.repository / f"charts/seed-analytics/values-{self.environment}.yaml"
         file.write_text(yaml.safe_dump(merged(yaml.safe_load(file.read_text()), values)))
         self.git("commit", "--quiet", "--all", "--message=values")
         return self.git("rev-parse", "HEAD")
@@ -70,26 +74,53 @@ class Synced:
 
 @pytest.fixture(scope="module")
 def synced(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Synced]:
-    """The environment dev of the repository's own manifests, from a local repository, under names of this test."""
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    postgres: Postgres,
+    external_secrets: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Synced]]:
+    """The environments dev and staging of the repository's own manifests, from a local repository, under names of this
+    test: each with one service and one stage.
+    """
     if not request.config.getoption("--argocd"):
-        pytest.skip("Argo CD must run on this machine to read a local repository: say so with --argocd")
+        absent(request.config, "argocd", "Argo CD must run on this machine to read a local repository: say --argocd")
     name = f"seed-e2e-{token_hex(2)}"
     repository = tmp_path_factory.mktemp("repository")
     copytree(ROOT / "charts", repository / "charts")
     copytree(ROOT / "argocd" / "environments", repository / "argocd" / "environments")
-    for file in (repository / "argocd" / "environments").glob("*.yaml"):
-        if file.stem != "dev":
-            file.unlink()
-    environment = repository / "argocd" / "environments" / "dev.yaml"
-    environment.write_text(environment.read_text().replace("namespace: seed-dev", f"namespace: {name}"))
-    namespace = Namespace(cluster, name)
-    found = Synced(cluster, f"{name}-dev", namespace, repository)
-    found.git("init", "--quiet", "--initial-branch=main")
-    found.git("add", ".")
-    one_service = merged(STAGES_OFF, SERVICES_OFF, {IRT: {"enabled": True}, "cluster-segments": {"enabled": True}})
-    found.commit(**merged(cluster.values, SMALL, one_service, {"devDatabase": {"simulator": {"learners": 100}}}))
+    (repository / "argocd/environments/prod.yaml").unlink()
+    found = {
+        environment: Synced(
+            cluster, environment, f"{name}-{environment}", Namespace(cluster, f"{name}-{environment}"), repository
+        )
+        for environment in ("dev", "staging")
+    }
+    found["dev"].git("init", "--quiet", "--initial-branch=main")
+    one_service = merged(
+        *(cluster.values, SMALL, STAGES_OFF, SERVICES_OFF),
+        {IRT: {"enabled": True}, "cluster-segments": {"enabled": True}},
+    )
+    given = {
+        "dev": {"devDatabase": {"simulator": {"learners": 100}}},
+        "staging": merged(
+            monitoring_off(cluster),
+            {
+                "global": {
+                    "services": {
+                        "podDisruptionBudget": {"enabled": True},
+                        "autoscaling": {"enabled": True, "minReplicas": 2},
+                    }
+                },
+                "secretStore": {"name": found["staging"].namespace.name},
+            },
+        ),
+    }
+    for environment, one in found.items():
+        file = repository / f"argocd/environments/{environment}.yaml"
+        file.write_text(file.read_text().replace(f"namespace: seed-{environment}", f"namespace: {one.namespace.name}"))
+        one.git("add", ".")
+        one.commit(**merged(one_service, given[environment]))
 
     project, applications = (
         yaml.safe_load((ROOT / "argocd" / f"{kind}.yaml").read_text()) for kind in ("project", "applicationset")
@@ -102,49 +133,83 @@ def synced(
     template["metadata"]["name"] = f"{name}-{{{{ .environment }}}}"
     template["spec"]["project"] = name
     template["spec"]["source"]["repoURL"] = url
-    cluster.apply(project, applications, namespace="argocd")
-    cluster.alive.append(namespace)
-    yield found
-    cluster.alive.remove(namespace)
-    cluster.kubectl("-n", "argocd", "delete", "applicationset", name)
-    until("its Application is gone", lambda: not _exists(cluster, found.name), 180)
-    cluster.kubectl("-n", "argocd", "delete", "appproject", name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    namespaces = [one.namespace for one in found.values()]
+    data = {"seedtest-database-url": postgres.url(postgres.copy("argocd")), **TOKENS}
+    with store_of(cluster, found["staging"].namespace, data):
+        cluster.apply(project, applications, namespace="argocd")
+        cluster.alive += namespaces
+        try:
+            yield found
+            cluster.kubectl("-n", "argocd", "delete", "applicationset", name)
+            gone = lambda: not any(_exists(cluster, one.name) for one in found.values())  # noqa: E731
+            until("its Applications are gone", gone, 180)
+            cluster.kubectl("-n", "argocd", "delete", "appproject", name)
+        finally:
+            for namespace in namespaces:
+                cluster.alive.remove(namespace)
+                cluster.kubectl("delete", "namespace", namespace.name, "--wait=false")
 
 
 def _exists(cluster: Cluster, application: str) -> bool:
     return cluster.run("kubectl", "-n", "argocd", "get", "application", application, check=False).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def first(synced: Synced) -> Synced:
-    """The Application after its first sync."""
-    until("the ApplicationSet has made the Application", lambda: _exists(synced.cluster, synced.name), 60)
-    revision = synced.git("rev-parse", "HEAD")
+def _after_first_sync(one: Synced) -> Synced:
+    until("the ApplicationSet has made the Application", lambda: _exists(one.cluster, one.name), 60)
+    revision = one.git("rev-parse", "HEAD")
     try:
-        until("the first sync", lambda: synced.settled(revision), 300)
+        until("the first sync", lambda: one.settled(revision), 300)
     except AssertionError:
-        pytest.fail(f"the first sync: {yaml.safe_dump(synced.application.get('status'))}")
-    return synced
+        pytest.fail(f"the first sync: {yaml.safe_dump(one.application.get('status'))}")
+    return one
 
 
-def test_an_environment_becomes_synced_and_healthy(first: Synced) -> None:
-    assert first.health == ("Synced", "Healthy")
+@pytest.fixture(scope="module")
+def first(synced: dict[str, Synced]) -> Synced:
+    """The Application dev after its first sync."""
+    return _after_first_sync(synced["dev"])
 
 
-def test_the_namespace_enforces_the_restricted_level(first: Synced) -> None:
-    labels = first.cluster.core.read_namespace(first.namespace.name).metadata.labels
+@pytest.fixture(scope="module")
+def staging(synced: dict[str, Synced]) -> Synced:
+    """The Application staging, whose Secrets come from a store, after its first sync."""
+    return _after_first_sync(synced["staging"])
+
+
+@pytest.fixture(params=["first", "staging"])
+def any_environment(request: pytest.FixtureRequest) -> Synced:
+    """Each of them."""
+    found: Synced = request.getfixturevalue(request.param)
+    return found
+
+
+def test_an_environment_becomes_synced_and_healthy(any_environment: Synced) -> None:
+    assert any_environment.health == ("Synced", "Healthy")
+
+
+def test_the_namespace_enforces_the_restricted_level(any_environment: Synced) -> None:
+    labels = any_environment.cluster.core.read_namespace(any_environment.namespace.name).metadata.labels
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_migration_ran_before_the_workloads(first: Synced) -> None:
+def test_the_secrets_were_there_before_the_migration(staging: Synced) -> None:
+    assert set(secrets_synced(staging.namespace).values()) == {"SecretSynced"}
+    secret = staging.cluster.core.read_namespaced_secret("seedtest-db-credentials", staging.namespace.name)
+    migrated = staging.cluster.batch.read_namespaced_job("migrate", staging.namespace.name)
+    assert secret.metadata.creation_timestamp <= migrated.metadata.creation_timestamp
+    assert migrated.status.failed is None
+
+
+def test_the_migration_ran_before_the_workloads(any_environment: Synced) -> None:
+    first = any_environment
     migrated = first.cluster.batch.read_namespaced_job("migrate", first.namespace.name).status.completion_time
     service = first.cluster.apps.read_namespaced_deployment(IRT, first.namespace.name)
     cronjob = first.cluster.batch.read_namespaced_cron_job("cluster-segments", first.namespace.name)
     assert migrated <= min(service.metadata.creation_timestamp, cronjob.metadata.creation_timestamp)
 
 
-def test_it_stays_so_over_several_refreshes(first: Synced) -> None:
+def test_it_stays_so_over_several_refreshes(any_environment: Synced) -> None:
+    first = any_environment
     operation = first.application["status"]["operationState"]["finishedAt"]
     for _ in range(REFRESHES):
         before = first.application["status"]["reconciledAt"]
