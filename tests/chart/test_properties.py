@@ -135,6 +135,13 @@ def broken(release: Release) -> list[str]:
     return faults + [fault for obj in release.objects for fault in rules.broken(rules.OBJECT_RULES, obj, release)]
 
 
+def test_every_keyword_of_the_schema_is_one_that_values_are_drawn_by() -> None:
+    known = values.ANNOTATIONS | values.DRAWN | values.SIFTED
+    used = {word for schema in values.subschemas(values.umbrella()) for word in schema}
+    assert used - known == set()
+    assert known - used == set(), "drawn by, though no schema uses it"
+
+
 def is_a_sentence(message: str) -> bool:
     """Say whether a refusal was written by the chart (`fail`), rather than being a crash of a template."""
     return "execution error at" in message

@@ -190,6 +190,20 @@ def test_two_prefixed_releases_share_no_name_and_no_selected_pod(render: Rendere
             assert not [pod.id for pod in other.pods if selector <= pod.labels.items()]
 
 
+def test_a_label_of_one_object_wins_over_the_label_of_all(render: Renderer) -> None:
+    monitored = {"enabled": True, "labels": {"release": "mine"}}
+    values = merged(
+        SOURCE,
+        at("global.commonLabels", {"release": "all", "team": "analytics"}),
+        at("global.services.serviceMonitor", monitored),
+        {"prometheusRule": monitored, "dashboard": monitored},
+    )
+    release = render(values)
+    own = {obj.kind for obj in release.objects if obj.labels["release"] == "mine"}
+    assert own == {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    assert {obj.labels["team"] for obj in release.objects} == {"analytics"}
+
+
 def test_a_falsy_value_of_a_user_is_not_lost(render: Renderer) -> None:
     values = merged(
         SOURCE,

@@ -89,29 +89,48 @@ NOT_TEXT_TO_YAML = ("007", "1e5", "true", "null", "off", "1.10", "0x1f")
 """Texts that YAML reads as something else where they are not quoted."""
 
 
+ANNOTATIONS = {"$schema", "title", "description", "default", "definitions", "deprecated", "format"}
+"""Keywords that refuse nothing."""
+DRAWN = {
+    *("$ref", "type", "enum", "minimum", "exclusiveMinimum", "maximum", "pattern", "minLength", "maxLength"),
+    *("items", "minItems", "required", "properties", "patternProperties", "additionalProperties"),
+}
+"""Keywords that `accepted` draws by."""
+SIFTED = {"minProperties", "maxProperties", "uniqueItems", "dependencies", "not", "anyOf"}
+"""Keywords that it draws without, to leave out what they refuse."""
+
+
+def subschemas(schema: Any) -> Iterator[Schema]:
+    """Yield a schema and every schema in it; a reference is not followed."""
+    if not isinstance(schema, Mapping):
+        return
+    yield schema
+    for word, inner in schema.items():
+        if word in {"properties", "patternProperties", "definitions", "dependencies"}:
+            below = list(inner.values())
+        elif word in {"anyOf", "oneOf", "allOf"}:
+            below = inner
+        else:
+            below = [inner] if word in {"items", "additionalProperties", "not"} else []
+        for one in below:
+            yield from subschemas(one)
+
+
 def accepted(schema: Schema) -> st.SearchStrategy[Any]:
     """Return a strategy for what a schema accepts.
 
     Covers the keywords that the chart's schemas use; hypothesis-jsonschema does not run with this hypothesis.
     """
     schema = resolved(schema)
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema:
-            rest = {key: value for key, value in schema.items() if key != choice}
-            options = [accepted({**rest, **resolved(option)}) for option in schema[choice]]
-            return st.one_of(options).filter(lambda value: is_valid(value, schema))
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    if "const" in schema:
-        return st.just(schema["const"])
     kinds = schema.get("type", "object")
     kinds = [kinds] if isinstance(kinds, str) else kinds
     return st.one_of([BY_TYPE[kind](schema) for kind in kinds]).filter(lambda value: is_valid(value, schema))
 
 
 def _integer(schema: Schema) -> st.SearchStrategy[int]:
-    low = schema.get("minimum", schema.get("exclusiveMinimum", -NOT_FOR_KUBERNETES - 1) + 1)
-    return st.integers(low, schema.get("maximum", NOT_FOR_KUBERNETES))
+    return st.integers(schema.get("minimum", -NOT_FOR_KUBERNETES), schema.get("maximum", NOT_FOR_KUBERNETES))
 
 
 def _number(schema: Schema) -> st.SearchStrategy[float]:
@@ -132,17 +151,24 @@ def _array(schema: Schema) -> st.SearchStrategy[list[Any]]:
     return st.lists(accepted(schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
 
 
+NAMES = ("team", "release", "app", "grafana_dashboard", "Tier_1", "example.com/team", "kubernetes.io/os")
+"""Keys of labels, annotations and node selectors: few, so that maps which the chart merges hold the same ones."""
+
+
 def _object(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
+    if "patternProperties" in schema:
+        return _named_freely(schema["patternProperties"])
     fields = schema.get("properties", {})
-    needed = {name: accepted(fields[name]) for name in schema.get("required", ()) if name in fields}
-    optional = {name: accepted(child) for name, child in fields.items() if name not in needed}
-    named = st.fixed_dictionaries(needed, optional=optional)
-    others = schema.get("additionalProperties", False)
-    if not isinstance(others, Mapping):
-        return named
-    names = _string(schema.get("propertyNames", {"pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"}))
-    more = st.dictionaries(names, accepted(others), max_size=3)
-    return st.builds(lambda first, second: {**second, **first}, named, more)
+    needed = {name: accepted(fields[name]) for name in schema.get("required", ())}
+    return st.fixed_dictionaries(
+        needed, optional={name: accepted(child) for name, child in fields.items() if name not in needed}
+    )
+
+
+def _named_freely(patterns: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    (allowed,) = [(pattern, child) for pattern, child in patterns.items() if child is not False]
+    names = [name for name in NAMES if re.search(allowed[0], name)]
+    return st.dictionaries(st.sampled_from(names), accepted(allowed[1]), max_size=4)
 
 
 BY_TYPE = {
@@ -156,10 +182,20 @@ BY_TYPE = {
 }
 
 
+RELEASE = {"global", "prometheusRule", "dashboard"}
+"""Blocks of the whole release that hold labels."""
+
+
 @st.composite
 def changes(draw: st.DrawFn, most: int = 6) -> list[tuple[Path, Any]]:
-    """Draw a few keys with values that the schema accepts."""
-    paths = draw(st.lists(st.sampled_from(sorted(keys())), min_size=1, max_size=most, unique=True))
+    """Draw a few keys with values that the schema accepts: any, or in some draws those of the release that hold labels
+    and annotations, which the chart merges with each other.
+    """
+    some, least = sorted(keys()), 1
+    if draw(st.sampled_from((True, False, False, False))):
+        some = [path for path in some if "patternProperties" in keys()[path] and path[0] in RELEASE]
+        least = most
+    paths = draw(st.lists(st.sampled_from(some), min_size=least, max_size=most, unique=True))
     return [(path, draw(accepted(keys()[path]))) for path in paths]
 
 

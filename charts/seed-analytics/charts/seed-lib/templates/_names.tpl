@@ -46,18 +46,14 @@ name: {{ include "seed-lib.name" (list .root (default .name .objectName) (defaul
 namespace: {{ .root.Release.Namespace | quote }}
 {{- end }}
 labels:
-  {{- with .root.Values.global.commonLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "seed-lib.selector" (list .root .name) | nindent 2 }}
-  app.kubernetes.io/component: {{ .component | quote }}
-  app.kubernetes.io/part-of: seed-analytics
-  app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
-  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-  helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | quote }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $own := include "seed-lib.selector" (list .root .name) | fromYaml }}
+  {{- $_ := set $own "app.kubernetes.io/component" .component }}
+  {{- $_ := set $own "app.kubernetes.io/part-of" "seed-analytics" }}
+  {{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service }}
+  {{- $_ := set $own "app.kubernetes.io/version" .root.Chart.AppVersion }}
+  {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") }}
+  {{- /* The object's own labels win over those of all objects, and no key stands twice. */}}
+  {{- toYaml (merge $own (default dict .labels) .root.Values.global.commonLabels) | nindent 2 }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
