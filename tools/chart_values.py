@@ -78,7 +78,13 @@ def schema_of(default: Any, annotated: Schema) -> Schema:
         schema["type"] = kinds[type(default)]
     whole = schema | annotated
     # Kubernetes' integers have 32 bits.
-    return {"maximum": INT32_MAX} | whole if whole.get("type") == "integer" else whole
+    return {"maximum": INT32_MAX} | whole if "integer" in kinds_of(whole) else whole
+
+
+def kinds_of(schema: Schema) -> list[str]:
+    """Return the types that a schema allows."""
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def read(path: Path) -> Schema:

@@ -209,6 +209,11 @@ BY_SCHEMA: dict[str, tuple[str | tuple[str, ...], Any]] = {
     "replicas of all below zero": ("global.services.replicas", -1),
     "a budget that blocks every drain: 0": ("r-irt-plumber.podDisruptionBudget.maxUnavailable", 0),
     "a budget that blocks every drain: 0%": ("global.services.podDisruptionBudget.maxUnavailable", "0%"),
+    "a budget of more pods than an integer of Kubernetes holds": (
+        "r-irt-plumber.podDisruptionBudget.maxUnavailable",
+        2**31,
+    ),
+    "a proxy without a tag": ("global.cloudSqlProxy.image.tag", ""),
     "a digest without its algorithm": ("r-irt-plumber.image.digest", "a" * 64),
     "a digest too short": ("global.stages.image.digest", "sha256:abc"),
     "a digest with capitals": ("global.cloudSqlProxy.image.digest", "sha256:" + "A" * 64),

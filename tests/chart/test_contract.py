@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,32 @@ def test_verify_asks_the_services_that_are_installed(off: str | None, render: Re
     release = render(merged(SOURCE, *without, *([at((off, "enabled"), False)] if off else [])))
     asked = variables(release.pod("Job/verify"))["VERIFY_SERVICES"].split(",")
     assert set(asked) == {*code.SERVICES} - {off}
+
+
+def test_verify_and_the_alert_call_numbers_stale_after_the_same_hours(render: Renderer) -> None:
+    values = merged(SOURCE, at("prometheusRule.enabled", True), at("fit-survival-churn.staleAfterHours", 30))
+    release = render(values)
+    told = dict(limit.split("=") for limit in variables(release.pod("Job/verify"))["VERIFY_MAX_AGE_HOURS"].split(","))
+    rules = [rule for rules in find(release["PrometheusRule/seed-analytics"], "rules") for rule in rules]
+    stale = [rule["expr"] for rule in rules if rule["alert"] == "SeedStageStale"]
+    alerted = dict(re.search(r'cronjob="([^"]+)".* > (\d+) \* 3600', expr).groups() for expr in stale)
+    assert told == alerted == {stage: str(hours_until_stale(stage, values)) for stage in guide.SCHEDULES}
+    assert told["fit-survival-churn"] == "30"
+
+
+def hours_until_stale(stage: str, values: Mapping[str, Any]) -> int:
+    return code.value_of(f"{stage}.staleAfterHours", values)
+
+
+@pytest.mark.parametrize("where", ["global.stages", "fit-survival-churn"])
+def test_verify_does_not_wait_for_a_stage_that_is_suspended(where: str, render: Renderer) -> None:
+    given = variables(render(merged(SOURCE, at(f"{where}.suspend", True))).pod("Job/verify"))
+    if where == "global.stages":
+        assert given["VERIFY_STAGES"] == "none"
+        assert "VERIFY_MAX_AGE_HOURS" not in given
+    else:
+        assert "fit-survival-churn" not in given["VERIFY_STAGES"] + given["VERIFY_MAX_AGE_HOURS"]
+        assert set(given["VERIFY_STAGES"].split(",")) == guide.SCHEDULES.keys() - {where}
 
 
 @pytest.mark.parametrize("stage", code.STAGES)
@@ -242,7 +269,7 @@ def test_numbers_are_called_stale_only_after_a_run_was_missed(stage: str) -> Non
     stage_values = code.value_of("global.stages", {}) | values
     late = timedelta(seconds=stage_values["startingDeadlineSeconds"] + stage_values["activeDeadlineSeconds"])
     assert timedelta(hours=values["staleAfterHours"]) >= gap + late, "the alert's limit is too short"
-    assert timedelta(hours=MAX_AGE_HOURS[stage]) >= gap + late, "verify's limit is too short"
+    assert MAX_AGE_HOURS[stage] == values["staleAfterHours"], "the program's own limit is another"
 
 
 def test_the_longest_gap_of_a_schedule_is_found() -> None:

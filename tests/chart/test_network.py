@@ -31,6 +31,25 @@ def test_the_database_can_be_named_by_its_address(render: Renderer) -> None:
     assert reached == {(DATABASE, "6432/TCP"), (DNS, "53/TCP"), (DNS, "53/UDP")}
 
 
+def test_every_peer_that_is_named_is_reached(render: Renderer) -> None:
+    blocks = [{"ipBlock": {"cidr": f"10.1.2.{n}/32"}} for n in (3, 4)]
+    monitors = [{"namespaceSelector": {"matchLabels": {network.NAMESPACE_NAME: name}}} for name in ("a", "b")]
+    release = render(
+        merged(
+            SOURCE,
+            at("global.networkPolicy", {"database": blocks, "prometheus": monitors}),
+            at("global.services.serviceMonitor.enabled", True),
+        )
+    )
+    calls = network.table(release)
+    assert {b for a, b, port in calls if (a, port) == ("CronJob/cluster-segments", "5432/TCP")} == {
+        DATABASE,
+        f"{DATABASE} (2)",
+    }
+    assert {a for a, b, _ in calls if b == "Deployment/r-irt-plumber"} >= {network.PROMETHEUS, "Prometheus (2)"}
+    assert calls == network.intended(release)
+
+
 def test_a_stage_that_calls_elsewhere_may_not_call_the_service_of_the_release(render: Renderer) -> None:
     release = render(merged(SOURCE, at("calibrate-irt-weekly.serviceUrl", "https://irt.example")))
     assert ("CronJob/calibrate-irt-weekly", "Deployment/r-irt-plumber", "8080/TCP") not in network.table(release)

@@ -271,6 +271,18 @@ def test_verify_says_what_is_wrong(
     finished.conn = psycopg.connect(finished.url, autocommit=True)
 
 
+def test_verify_goes_by_the_limits_that_it_is_given(
+    finished: Database, services: dict[str, RService], postgres: Postgres
+) -> None:
+    finished.conn.close()  # a template may have no other connection
+    limits = ",".join(f"{stage}=1000" for stage in STAGES)
+    for copy in copy_of(postgres, "finished", "old"):
+        copy("UPDATE analytics_runs SET finished_at = finished_at - interval '30 days'")
+        assert run_with(services, copy, "verify", VERIFY_MAX_AGE_HOURS=limits) == ExitCode.OK
+        assert run_with(services, copy, "verify") == ExitCode.TRY_LATER
+    finished.conn = psycopg.connect(finished.url, autocommit=True)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_dry_run_changes_no_table(simulated: Database, run: Run, stage: str) -> None:
     before = fingerprint(simulated)

@@ -72,6 +72,23 @@ def test_service_that_verify_does_not_know_is_refused(monkeypatch: pytest.Monkey
         load(VerifySettings)
 
 
+def test_stages_that_verify_checks_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFY_STAGES", "none")
+    assert load(VerifySettings).verify_stages == ()
+
+
+def test_limits_of_freshness_are_read_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFY_MAX_AGE_HOURS", "fit-survival-churn=30, forecast-prophet=200")
+    assert load(VerifySettings).max_age_hours == {"fit-survival-churn": 30, "forecast-prophet": 200}
+
+
+@pytest.mark.parametrize("said", ["fit-survival-churn", "fit-survival-churn=0", "fit-survival-churn=two", "=48"])
+def test_limit_of_freshness_that_is_no_number_of_hours_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("VERIFY_MAX_AGE_HOURS", said)
+    with pytest.raises(ConfigFault, match="VERIFY_MAX_AGE_HOURS: must be stage=hours"):
+        load(VerifySettings)
+
+
 LEGACY = [
     ("IRT_CALIB_LOOKBACK_DAYS", IrtSettings, "mirt_lookback_days", "21", 21),
     ("IRT_MODEL", IrtSettings, "mirt_model", "1PL", "1PL"),

@@ -6,6 +6,7 @@ Secrets (``DATABASE_URL``, tokens) have no flag, since command lines are visible
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -273,14 +274,34 @@ class VerifySettings(IrtService, ForecastService, BrmsService):
             "forecast-prophet",
             "fit-bayesian-growth",
         ),
-        "Stages whose freshness is checked, comma-separated.",
+        "Stages whose freshness is checked, comma-separated; none checks none.",
     )
+    verify_max_age_hours: Names = _setting(
+        (),
+        "Hours after which a stage's numbers are stale, as stage=hours, comma-separated. Empty: by its usual schedule.",
+    )
+
+    @field_validator("verify_services", "verify_stages")
+    @classmethod
+    def _none(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return () if names == ("none",) else names  # a variable that is empty counts as unset, so it needs a word
+
+    @field_validator("verify_max_age_hours")
+    @classmethod
+    def _limits(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [limit for limit in limits if not re.fullmatch(r"[a-z][-a-z0-9]*=[1-9][0-9]*", limit)]
+        if wrong:
+            raise ValueError(f"must be stage=hours, such as fit-survival-churn=48; got {', '.join(wrong)}")
+        return limits
+
+    @property
+    def max_age_hours(self) -> dict[str, int]:
+        """Stage -> hours after which its numbers are stale, where they were given."""
+        return {stage: int(hours) for stage, _, hours in (limit.partition("=") for limit in self.verify_max_age_hours)}
 
     @field_validator("verify_services")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if names == ("none",):  # a variable that is empty counts as unset, so an empty list needs a word
-            return ()
         unknown = set(names) - set(SERVICES.values())
         if unknown:
             raise ValueError(f"must be of {', '.join(SERVICES.values())}; got {', '.join(sorted(unknown))}")

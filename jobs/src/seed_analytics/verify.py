@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
@@ -28,7 +29,7 @@ MAX_AGE_HOURS = {
     "fit-bayesian-growth": 8 * 24,
     "cluster-segments": 18 * 24,
 }
-"""Stage -> hours after which its numbers are stale: its schedule's longest gap and one more day."""
+"""Stage -> hours after which its numbers are stale: its schedule's longest gap and one more day. The chart gives its own."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def verify(settings: VerifySettings) -> ExitCode:
         db.connect(settings.database_url.get_secret_value(), application="seed-analytics/verify") as conn,
     ):
         checks += [query(conn, name, statement) for name, statement in guide().items()]
-        checks += freshness(conn, list(settings.verify_stages))
+        checks += freshness(conn, list(settings.verify_stages), MAX_AGE_HOURS | settings.max_age_hours)
         checks.append(kept(conn, settings.verify_stages))
     table = Table("", "Check", "Found", box=None, pad_edge=False)
     for check in checks:
@@ -112,13 +113,13 @@ def query(conn: db.Connection, name: str, statement: LiteralString) -> Check:
     return Check(f"query {name}", f"{len(rows)} row(s)")
 
 
-def freshness(conn: db.Connection, stages: list[str]) -> list[Check]:
-    """Compare each stage's newest good run with its schedule."""
+def freshness(conn: db.Connection, stages: list[str], max_age_hours: Mapping[str, int]) -> list[Check]:
+    """Compare the age of each stage's newest good run with its limit."""
     rows = db.fetch_columns(conn, db.read_sql("verify/freshness.sql"), {"stages": stages})
     checks = []
     for place, stage in enumerate(rows["stage"]):
         row: dict[str, Any] = {name: values[place] for name, values in rows.items()}
-        name, limit = f"freshness {stage}", MAX_AGE_HOURS.get(stage, 2 * 24)
+        name, limit = f"freshness {stage}", max_age_hours.get(stage, 2 * 24)
         last = f"the last run {row['run_id']} was {row['status']}" + (f": {row['reason']}" if row["reason"] else "")
         if row["status"] is None:
             checks.append(Check(name, "", TryLater("has never run")))

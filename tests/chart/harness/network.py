@@ -142,7 +142,7 @@ STRANGERS = (
     Endpoint(METADATA_GKE, ip="169.254.169.252"),
 )
 PORTS = (
-    *(Port(number) for number in (22, 53, 80, 443, 988, 3307, 5432, 6432, 8080, 9090)),
+    *(Port(number) for number in (22, 53, 80, 443, 987, 988, 3307, 5432, 6432, 8080, 9090)),
     Port(53, "UDP"),
     Port(5432, "UDP"),
 )
@@ -150,14 +150,22 @@ PORTS = (
 
 def surroundings(release: Release) -> list[Endpoint]:
     """Return what is around the release: what its values speak of, and strangers."""
+    return [endpoint for endpoints in spoken_of(release).values() for endpoint in endpoints] + list(STRANGERS)
+
+
+def spoken_of(release: Release) -> dict[str, list[Endpoint]]:
+    """Return an endpoint for each peer that the values name, but those at a stranger's address."""
     policy = code.value_of("global.networkPolicy", release.values)
-    named = {
-        DNS: policy["dns"],
-        PROMETHEUS: policy["prometheus"],
-        DATABASE: policy["database"],
-        CLOUD_SQL: policy["cloudSql"],
+    keys = {DNS: "dns", PROMETHEUS: "prometheus", DATABASE: "database", CLOUD_SQL: "cloudSql"}
+    strangers = {stranger.ip for stranger in STRANGERS} - {""}
+    return {
+        name: [
+            endpoint
+            for n, peer in enumerate(policy[key], 1)
+            if (endpoint := endpoint_like(name if n == 1 else f"{name} ({n})", peer, release)).ip not in strangers
+        ]
+        for name, key in keys.items()
     }
-    return [endpoint_like(name, peer, release) for name, peers in named.items() for peer in peers[:1]] + list(STRANGERS)
 
 
 def table(release: Release) -> set[Call]:
@@ -185,7 +193,9 @@ def _resolvers(release: Release) -> set[str]:
         for peer in code.value_of("global.networkPolicy.dns", release.values)
         if "ipBlock" in peer
     ]
-    return {DNS} | {stranger.name for stranger in STRANGERS if any(_within(stranger.ip, block) for block in blocks)}
+    return {one.name for one in spoken_of(release)[DNS]} | {
+        stranger.name for stranger in STRANGERS if any(_within(stranger.ip, block) for block in blocks)
+    }
 
 
 def _intended(pod: Pod, release: Release) -> Iterator[Call]:
@@ -193,7 +203,7 @@ def _intended(pod: Pod, release: Release) -> Iterator[Call]:
     service = code.service_of(pod)
     around = {endpoint.name for endpoint in surroundings(release)}
     if service and service in {monitor.labels["app.kubernetes.io/name"] for monitor in release.of("ServiceMonitor")}:
-        yield (PROMETHEUS, pod.id, "8080/TCP")
+        yield from ((one.name, pod.id, "8080/TCP") for one in spoken_of(release)[PROMETHEUS])
     if not command:
         return
     yield from ((pod.id, name, port) for name in _resolvers(release) for port in ("53/TCP", "53/UDP"))
@@ -201,15 +211,21 @@ def _intended(pod: Pod, release: Release) -> Iterator[Call]:
         if code.service_of(other) in code.services_of(command) and not code.calls_elsewhere(command, release.values):
             yield (pod.id, other.id, "8080/TCP")
     if code.value_of("global.cloudSqlProxy.enabled", release.values):
-        yield (pod.id, METADATA, "80/TCP")
-        yield (pod.id, METADATA_GKE, "988/TCP")
+        yield from ((pod.id, METADATA, port) for port in ("80/TCP", "8080/TCP"))
+        yield from ((pod.id, METADATA_GKE, port) for port in ("988/TCP", "987/TCP"))
         # Google's API has no fixed addresses, and no pod of the release answers on this port.
         yield from ((pod.id, name, "443/TCP") for name in around)
         anywhere = not code.value_of("global.networkPolicy.cloudSql", release.values)
-        yield from ((pod.id, name, "3307/TCP") for name in (around if anywhere else {CLOUD_SQL} & around))
+        yield from (
+            (pod.id, name, "3307/TCP")
+            for name in (around if anywhere else {one.name for one in spoken_of(release)[CLOUD_SQL]})
+        )
     elif code.value_of("devDatabase.enabled", release.values):
         yield from ((pod.id, other.id, "5432/TCP") for other in release.pods if code.is_database(other))
     else:
         anywhere = not code.value_of("global.networkPolicy.database", release.values)
         port = code.value_of("global.networkPolicy.databasePort", release.values)
-        yield from ((pod.id, name, f"{port}/TCP") for name in (around if anywhere else {DATABASE}))
+        yield from (
+            (pod.id, name, f"{port}/TCP")
+            for name in (around if anywhere else {one.name for one in spoken_of(release)[DATABASE]})
+        )
