@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,19 +108,92 @@ def test_the_dependencies_are_the_folders_and_none_comes_from_elsewhere() -> Non
         assert entry.get("condition") == (None if entry["name"] == "seed-lib" else f"{entry['name']}.enabled")
 
 
-def test_the_version_was_raised_if_the_released_chart_has_changed() -> None:
-    """Ask what `ct lint` asks of a branch: a chart that differs from the last release has another version."""
+def git(repository: Path, *args: str) -> str:
+    settings = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", "-C", repository, *settings, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", REPOSITORY, *args], capture_output=True, text=True, check=False
-        ).stdout.strip()
 
-    version = metadata(CHART)["version"]
-    released = git("tag", "--list", f"seed-analytics-{version}", f"v{version}").splitlines()
-    assert not released or not git("diff", "--name-only", released[0], "--", str(CHART)), (
-        f"{version} is released: raise it"
+def not_raised(chart: Path, since: str) -> str:
+    """Ask what `ct lint` asks of a branch: a chart that differs from that of a commit has another version."""
+    version = metadata(chart)["version"]
+    before = yaml.safe_load(git(chart, "show", f"{since}:./Chart.yaml"))["version"]
+    changed = git(chart, "diff", "--name-only", since, "--", ".").splitlines()
+    return (
+        f"{version} was that of {since} too, and {', '.join(changed)} differ" if changed and version == before else ""
     )
+
+
+def test_the_version_was_raised_if_the_released_chart_has_changed() -> None:
+    version = metadata(CHART)["version"]
+    released = git(REPOSITORY, "tag", "--list", f"seed-analytics-{version}", f"v{version}").splitlines()
+    assert not [fault for tag in released if (fault := not_raised(CHART, tag))]
+
+
+@pytest.fixture
+def committed(tmp_path: Path) -> Path:
+    """A chart in a repository of its own, as its main branch has it."""
+    chart = tmp_path / "charts" / "one"
+    chart.mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("{apiVersion: v2, name: one, version: 1.2.3, description: One}\n")
+    (chart / "values.yaml").write_text("a: 1\n")
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message=one")
+    return chart
+
+
+def test_a_chart_that_is_as_it_was_needs_no_new_version(committed: Path) -> None:
+    (committed.parent / "elsewhere").write_text("a change")
+    assert not_raised(committed, "main") == ""
+
+
+def test_a_changed_chart_of_the_same_version_is_noticed(committed: Path) -> None:
+    (committed / "values.yaml").write_text("a: 2\n")
+    assert "charts/one/values.yaml" in not_raised(committed, "main")
+
+
+def test_a_changed_chart_of_another_version_is_well(committed: Path) -> None:
+    (committed / "values.yaml").write_text("a: 2\n")
+    (committed / "Chart.yaml").write_text("{apiVersion: v2, name: one, version: 1.2.4, description: One}\n")
+    assert not_raised(committed, "main") == ""
+
+
+@pytest.fixture
+def ct(render: Renderer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Chart-testing, which calls Helm, yamllint and yamale by name."""
+    found = shutil.which("ct")
+    if not found:
+        pytest.skip("chart-testing (ct) is not on PATH")
+    for folder in (Path(sys.executable).parent, render.binary.parent):
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return found
+
+
+def test_ct_lint_has_nothing_to_say(ct: str) -> None:
+    done = subprocess.run(
+        [ct, "lint", "--config=ct.yaml", "--all"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("1.2.3", "Needs a version bump"), ("1.2.4", "")])
+def test_ct_lint_of_a_branch_asks_for_a_new_version_of_a_changed_chart(
+    ct: str, committed: Path, version: str, verdict: str
+) -> None:
+    root = committed.parents[1]
+    git(root, "remote", "add", "origin", str(root))
+    git(root, "fetch", "--quiet", "origin")
+    git(root, "switch", "--quiet", "--create", "work")
+    (committed / "values.yaml").write_text("a: 2\n")
+    (committed / "Chart.yaml").write_text(f"{{apiVersion: v2, name: one, version: {version}, description: One}}\n")
+    git(root, "commit", "--quiet", "--all", "--message=two")
+    command = [ct, "lint", f"--config={REPOSITORY / 'ct.yaml'}", "--target-branch=main"]
+    own = [f"--lint-conf={REPOSITORY / CONFIGURED['lint-conf']}", "--validate-chart-schema=false"]
+    done = subprocess.run([*command, *own], cwd=root, capture_output=True, text=True, check=False)
+    assert verdict.lower() in (done.stdout + done.stderr).lower()
+    assert (done.returncode == 0) is (verdict == ""), done.stdout + done.stderr
 
 
 def test_every_values_file_for_ct_is_small_enough_to_install() -> None:

@@ -29,7 +29,7 @@ MAX_AGE_HOURS = {
     "fit-bayesian-growth": 8 * 24,
     "cluster-segments": 18 * 24,
 }
-"""Stage -> hours after which its numbers are stale: its schedule's longest gap and one more day. The chart gives its own."""
+"""Stage -> hours after which its numbers are stale, unless told: its schedule's longest gap and one more day."""
 
 
 @dataclass(frozen=True)
