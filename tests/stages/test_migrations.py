@@ -76,6 +76,30 @@ def test_two_releases_that_migrate_at_once_both_succeed(blank: Database) -> None
     assert set(OUTPUT_TABLES) <= tables(blank)
 
 
+def test_user_who_may_create_nothing_is_a_config_fault(blank: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    blank("CREATE ROLE newcomer LOGIN")
+    try:
+        url = blank.url.replace("postgres@", "newcomer@")
+        assert invoke("migrate", env={"DATABASE_URL": url}) == ExitCode.CONFIG
+        assert "lacks a right: permission denied for schema public" in capsys.readouterr().err
+    finally:
+        blank("DROP ROLE newcomer")
+
+
+@pytest.mark.parametrize("where", ["DATABASE_URL", "PGOPTIONS"])
+def test_migration_and_stages_keep_to_the_same_search_path(blank: Database, where: str) -> None:
+    blank("CREATE SCHEMA ours")
+    joint = "&" if "?" in blank.url else "?"
+    env = {
+        "DATABASE_URL": {"DATABASE_URL": f"{blank.url}{joint}options=-csearch_path%3Dours"},
+        "PGOPTIONS": {"DATABASE_URL": blank.url, "PGOPTIONS": "-csearch_path=ours"},
+    }[where]
+    assert invoke("migrate", "--with-platform-tables", env=env) == 0
+    assert tables(blank) == set()
+    assert invoke("cluster-segments", env=env) == 0
+    assert blank("SELECT stage, status FROM ours.analytics_runs") == [("cluster-segments", "skipped")]
+
+
 def test_platform_tables_are_created_on_request_only(blank: Database) -> None:
     assert invoke("migrate", env={"DATABASE_URL": blank.url}) == 0
     assert "attempt" not in tables(blank)

@@ -18,9 +18,10 @@ import pytest
 import time_machine
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from seed_analytics import db
+from seed_analytics import cli, db
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
+from seed_analytics.stages import SETTINGS
 from support import Database, invoke
 
 STAGE = "cluster-segments"
@@ -38,21 +39,31 @@ def contents(database: Database) -> list[tuple[object, ...]]:
     )
 
 
-def spawn(database: Database, *argv: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "seed_analytics.cli", STAGE, *argv]
-    return subprocess.Popen(command, env=os.environ | {"DATABASE_URL": database.url}, stderr=subprocess.PIPE)
+def spawn(database: Database, command: str = STAGE, *argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "seed_analytics.cli", command, *argv],
+        env=os.environ | {"DATABASE_URL": database.url},
+        stderr=subprocess.PIPE,
+    )
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECS
+def until(condition: Callable[[], bool], within: float = DEADLINE_SECS) -> None:
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.02)
 
 
-def waits_for_a_table(database: Database) -> bool:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
-    return database(query, f"seed-analytics/{STAGE}")[0][0] > 0
+def waits(database: Database, command: str = STAGE, *, on: str = "Lock") -> bool:
+    """Say whether a session of the command waits for a lock, or for the named event."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND %s IN (wait_event_type, wait_event)"
+    return database(query, f"seed-analytics/{command}", on)[0][0] > 0
+
+
+def is_gone(database: Database, command: str = STAGE) -> bool:
+    """Say whether the server has no session of the command any more: then its locks are free too."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+    return database(query, f"seed-analytics/{command}")[0][0] == 0
 
 
 def test_run_is_recorded_with_what_it_did(simulated: Database) -> None:
@@ -177,6 +188,24 @@ def test_missing_column_of_the_platform_is_an_input_fault(simulated: Database, c
     assert "kpis" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        ("ALTER TABLE attempt ALTER COLUMN correct TYPE int USING correct::int", "boolean"),
+        ("ALTER TABLE weekly_kpi DROP CONSTRAINT weekly_kpi_pkey", "unique"),
+    ],
+    ids=["other type", "no unique key"],
+)
+def test_table_that_is_not_as_agreed_is_an_input_fault(
+    simulated: Database, damage: str, word: str, capsys: Captured
+) -> None:
+    simulated(damage)
+    assert invoke("compute-weekly-kpis", env={"DATABASE_URL": simulated.url}) == ExitCode.INPUT
+    shown = capsys.readouterr().err
+    assert word in shown
+    assert "check-inputs" in shown
+
+
 def test_missing_output_tables_say_to_migrate(simulated: Database, capsys: Captured) -> None:
     simulated("DROP TABLE analytics_runs")
     assert segment(simulated) == ExitCode.INPUT
@@ -187,6 +216,21 @@ def test_user_without_rights_is_a_config_fault(simulated: Database, capsys: Capt
     simulated("DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     assert segment(simulated, DATABASE_URL=simulated.url.replace("postgres@", "reader@")) == ExitCode.CONFIG
     assert "lacks a right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [("may_not_log_in", "not permitted to log in"), ("may_not_connect", "permission denied for database")],
+)
+def test_user_who_is_not_let_in_is_a_config_fault(database: Database, role: str, words: str, capsys: Captured) -> None:
+    name = database("SELECT current_database()")[0][0]
+    database(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    database(f"CREATE ROLE {role} {'NOLOGIN' if role == 'may_not_log_in' else 'LOGIN'}")
+    try:
+        assert segment(database, DATABASE_URL=database.url.replace("postgres@", f"{role}@")) == ExitCode.CONFIG
+        assert re.search(f"DATABASE_URL: .*{words}", capsys.readouterr().err)
+    finally:
+        database(f"DROP ROLE {role}")
 
 
 def test_database_that_is_away_is_unavailable(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,14 +269,6 @@ def test_wrong_password_is_a_config_fault(postgres: Postgres, database: Database
         database("DROP ROLE guarded")
 
 
-def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
-    with psycopg.connect(simulated.url) as other:
-        other.execute(db.read_sql("run/lock.sql"), {"stage": STAGE})
-        assert segment(simulated) == ExitCode.TRY_LATER
-    assert simulated.runs(STAGE) == [], "the run that waits leaves no trace"
-    assert segment(simulated) == ExitCode.OK
-
-
 def test_stages_do_not_lock_each_other(simulated: Database) -> None:
     with psycopg.connect(simulated.url) as other:
         other.execute(db.read_sql("run/lock.sql"), {"stage": "forecast-prophet"})
@@ -258,8 +294,18 @@ def blocked_in_publishing(database: Database) -> Iterator[subprocess.Popen[bytes
     with psycopg.connect(database.url) as blocker:
         blocker.execute("LOCK TABLE user_segments IN SHARE MODE")
         victim = spawn(database)
-        until(lambda: waits_for_a_table(database))
+        until(lambda: waits(database))
         yield victim
+
+
+def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
+    with blocked_in_publishing(simulated) as first:
+        before = simulated.runs(STAGE)
+        assert segment(simulated) == ExitCode.TRY_LATER
+        assert simulated.runs(STAGE) == before, "the run that waits leaves no trace"
+    _, shown = first.communicate(timeout=DEADLINE_SECS)
+    assert first.returncode == ExitCode.OK, shown.decode()
+    assert segment(simulated) == ExitCode.OK
 
 
 def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simulated: Database) -> None:
@@ -268,7 +314,7 @@ def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simula
     with blocked_in_publishing(simulated) as victim:
         victim.kill()
         victim.communicate()
-    until(lambda: not waits_for_a_table(simulated))
+    until(lambda: is_gone(simulated))
     assert contents(simulated) == before
     assert simulated("SELECT count(*) FROM cluster_fit_meta") == fits
     assert simulated.runs(STAGE)[-1][0] == "running"
@@ -287,6 +333,54 @@ def test_sigterm_in_publishing_rolls_back_and_says_so(simulated: Database) -> No
     status, reason = simulated.runs(STAGE)[-1]
     assert status == "failed"
     assert "told to stop" in reason
+
+
+def test_sigterm_ends_the_statement_that_the_server_is_at(simulated: Database) -> None:
+    with blocked_in_publishing(simulated) as victim:
+        victim.send_signal(signal.SIGTERM)
+        victim.communicate(timeout=DEADLINE_SECS)
+        assert is_gone(simulated), "the next run would find the stage locked"
+
+
+def test_server_sees_within_seconds_that_a_run_was_killed(simulated: Database) -> None:
+    with blocked_in_publishing(simulated) as victim:
+        victim.kill()
+        victim.communicate()
+        until(lambda: is_gone(simulated), within=20)
+
+
+def test_sigterm_after_the_commit_leaves_the_run_succeeded(simulated: Database) -> None:
+    # A commit that waits for a standby is done already: only its word to the client is held back.
+    name = simulated("SELECT current_database()")[0][0]
+    simulated(f"ALTER DATABASE {name} SET synchronous_commit = on")
+    try:
+        with blocked_in_publishing(simulated) as victim:
+            simulated("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            simulated("SELECT pg_reload_conf()")
+        until(lambda: waits(simulated, on="SyncRep"))
+        victim.send_signal(signal.SIGTERM)
+        _, shown = victim.communicate(timeout=DEADLINE_SECS)
+    finally:
+        simulated("ALTER SYSTEM RESET synchronous_standby_names")
+        simulated("SELECT pg_reload_conf()")
+    assert victim.returncode == ExitCode.STOPPED, shown.decode()
+    assert contents(simulated)
+    assert [status for status, _ in simulated.runs(STAGE)] == ["succeeded"]
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMAND_SETTINGS.keys() - SETTINGS.keys()))
+def test_commands_that_are_no_stages_hear_sigterm_too(simulated: Database, command: str) -> None:
+    argv = ["--verify-services", "none"] if command == "verify" else []
+    with psycopg.connect(simulated.url) as blocker:
+        for (table,) in simulated("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            blocker.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
+        victim = spawn(simulated, command, *argv)
+        until(lambda: waits(simulated, command))
+        victim.send_signal(signal.SIGTERM)
+        _, shown = victim.communicate(timeout=DEADLINE_SECS)
+        assert victim.returncode == ExitCode.STOPPED, shown.decode()
+        assert b"told to stop" in shown
+        assert is_gone(simulated, command)
 
 
 def test_connection_cut_in_publishing_leaves_the_old_numbers(simulated: Database) -> None:

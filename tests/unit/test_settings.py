@@ -130,9 +130,16 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(ProphetSettings).prophet_metrics == ("I_t", "A_t")
 
 
-def test_token_loses_the_newline_that_a_heredoc_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("R_FORECAST_INTERNAL_TOKEN", "abc\n")
-    assert load(SurvivalSettings).r_forecast_internal_token.get_secret_value() == "abc"
+@pytest.mark.parametrize("field", ["database_url", "r_forecast_internal_token"])
+def test_secret_loses_the_newline_that_a_heredoc_leaves(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setenv(field.upper(), "abc\n")
+    assert getattr(load(SurvivalSettings), field).get_secret_value() == "abc"
+
+
+def test_database_url_of_blanks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", " \n")  # libpq would go where its defaults lead
+    with pytest.raises(ConfigFault, match="DATABASE_URL"):
+        load(Settings)
 
 
 BAD = [

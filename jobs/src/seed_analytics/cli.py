@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import FrameType
+from typing import Any, NoReturn, get_args, get_origin
 
 import click
 import structlog
 
 from seed_analytics import __version__, logs
-from seed_analytics.errors import ExitCode, StageError
+from seed_analytics.errors import ExitCode, StageError, Stopped
 from seed_analytics.settings import (
     CheckInputsSettings,
     ReportSettings,
@@ -118,8 +121,7 @@ def migrate(with_platform_tables: bool, revision: str, **flags: Any) -> None:
 
             create_platform_tables(conn)
         before = migrations.current(conn)
-    migrations.migrate(url, revision)
-    with db.connect(url, application="seed-analytics/migrate") as conn:
+        migrations.migrate(url, revision)
         structlog.get_logger().info(f"Output tables at revision {migrations.current(conn)} (was {before})")
 
 
@@ -251,20 +253,41 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn SIGTERM into Stopped, once: transactions roll back, runs are recorded, and nothing disturbs that end.
+
+    As PID 1 of a container the process would not even hear it otherwise.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise Stopped("The run was told to stop (SIGTERM).")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main() -> None:
     """Run the command line and end with its exit code."""
     logs.configure()
     log = structlog.get_logger()
     try:
-        code = cli(standalone_mode=False)
+        with _stoppable():
+            code = cli(standalone_mode=False)
     except click.UsageError as error:
         error.show()
         code = ExitCode.USAGE
     except click.exceptions.Exit as error:
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        log.error("Interrupted")
-        code = INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click makes an Abort of every KeyboardInterrupt.
+        told = next((each for each in (error, error.__cause__) if isinstance(each, Stopped)), None)
+        log.error(str(told or "Interrupted"))
+        code = ExitCode.STOPPED if told else INTERRUPTED
     except StageError as error:
         log.error(logs.redact(str(error)), exit_code=int(error.exit_code), cause=type(error).__name__)
         code = error.exit_code

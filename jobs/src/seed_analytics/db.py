@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +15,7 @@ from typing import Any, LiteralString
 import psycopg
 import stamina
 from psycopg import sql as pgsql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb, set_json_dumps
 
 from seed_analytics.errors import ConfigFault, InputFault, TryLater, Unavailable
@@ -29,6 +32,7 @@ CONNECT_ATTEMPTS = 4
 CONNECT_TIMEOUT_SECS = 10
 CHUNK_ROWS = 10_000
 LOCK_TIMEOUT_SECS = 60  # publishing waits so long for a table that something else holds
+CLIENT_CHECK_SECS = 5  # a server at work looks so often whether its client still lives, and drops its locks if not
 
 
 @cache
@@ -37,14 +41,15 @@ def read_sql(name: str) -> LiteralString:
     return files("seed_analytics").joinpath("sql", name).read_text(encoding="utf-8")
 
 
-_MISCONFIGURED = (
-    "password authentication failed",
-    "no password supplied",
-    "does not exist",
-    "no pg_hba.conf entry",
-    "invalid connection option",
-    'missing "="',
-    "invalid URI",
+# libpq gives no SQLSTATE for a connection that it does not get, only words.
+_MISCONFIGURED = re.compile(
+    r"authentication failed|no password supplied|empty password returned|does not exist|not permitted to log in"
+    r"|permission denied for database|pg_hba\.conf|server does not support SSL|certificate verify failed"
+    r"|invalid connection option|invalid URI|invalid port|invalid (\w+) value"
+)
+_UNREADABLE = (
+    "DATABASE_URL cannot be read. It is postgresql://user:password@host:port/database; "
+    "in user and password, write % as %25, @ as %40 and / as %2F."
 )
 
 
@@ -60,20 +65,21 @@ def connect(url: str, *, application: str = "seed-analytics", attempts: int = CO
         Unavailable: the server does not answer after `attempts` tries.
 
     """
+    own = _parsed(url)
+    # Later ones win: our lock_timeout is a default, UTC is not to be changed.
+    options = (
+        f"-c lock_timeout={LOCK_TIMEOUT_SECS}s -c client_connection_check_interval={CLIENT_CHECK_SECS}s "
+        f"{own.pop('options', os.environ.get('PGOPTIONS', ''))} -c timezone=UTC"
+    )
+    own |= {"application_name": application, "options": options}
 
     @stamina.retry(on=_Unreachable, attempts=attempts, wait_initial=0.5, wait_max=5.0)
     def attempt() -> Connection:
         try:
-            return psycopg.connect(
-                url,
-                autocommit=True,
-                application_name=application,
-                connect_timeout=CONNECT_TIMEOUT_SECS,
-                options=f"-c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_SECS}s",
-            )
+            return psycopg.connect(autocommit=True, **{"connect_timeout": CONNECT_TIMEOUT_SECS, **own})
         except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
             said = redact(str(error)).strip()
-            if any(phrase in said for phrase in _MISCONFIGURED):
+            if _MISCONFIGURED.search(said):
                 raise ConfigFault(f"DATABASE_URL: {said}") from None
             raise _Unreachable(said) from None
 
@@ -83,12 +89,26 @@ def connect(url: str, *, application: str = "seed-analytics", attempts: int = CO
         raise Unavailable(f"PostgreSQL does not answer at the address in DATABASE_URL: {error}") from None
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    try:
+        own = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        # libpq quotes what it could not read, which may be a piece of the password.
+        said = f"DATABASE_URL: {error}" if "URI query parameter" in str(error) else _UNREADABLE
+        raise ConfigFault(said) from None
+    # A password with a bare @ or / shifts what follows: its rest would be shown as the host, its beginning as the port.
+    hosts, ports = str(own.get("host", "")), str(own.get("port", ""))
+    if ("@" in hosts and not hosts.startswith("@")) or not all(port.isdigit() for port in ports.split(",") if port):
+        raise ConfigFault(_UNREADABLE)
+    return own
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn errors of PostgreSQL into the sentence and exit code that they mean for a run.
 
     Raises:
-        InputFault: a table or column is missing, or a value of the platform's cannot be read.
+        InputFault: a table, column or key is missing or of another type, or a value of the platform's cannot be read.
         TryLater: another session holds a lock.
         Unavailable: the connection broke or the server is out of resources.
         ConfigFault: the user may not do this.
@@ -104,6 +124,15 @@ def translated() -> Iterator[None]:
         raise InputFault(
             f"{_primary(error)}. If the table is the platform's, check DATABASE_URL and its search_path; "
             "if it is ours, run `seed-analytics migrate`."
+        ) from error
+    except (
+        psycopg.errors.DatatypeMismatch,
+        psycopg.errors.CannotCoerce,
+        psycopg.errors.InvalidColumnReference,  # an ON CONFLICT without its unique key
+    ) as error:
+        raise InputFault(
+            f"A table is not as agreed: {_primary(error)}. `seed-analytics check-inputs` compares the platform's "
+            "tables with the contract; if the table is ours, run `seed-analytics migrate`."
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigFault(f"The user in DATABASE_URL lacks a right: {_primary(error)}.") from error

@@ -61,10 +61,8 @@ class TryLater(StageError):
     exit_code = ExitCode.TRY_LATER
 
 
-class Stopped(StageError):
-    """The run was told to stop."""
-
-    exit_code = ExitCode.STOPPED
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop. Of this kind, since psycopg then cancels the statement that the server is at."""
 
 
 class Rejected(StageError):

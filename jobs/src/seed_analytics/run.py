@@ -7,13 +7,11 @@ per stage, one read-only snapshot for what is read, one transaction for what is 
 from __future__ import annotations
 
 import platform
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import psycopg
@@ -165,11 +163,7 @@ def execute(stage: Stage[S, Data, Fit], settings: S) -> ExitCode:
     structlog.contextvars.bind_contextvars(stage=stage.name)
     url = settings.database_url.get_secret_value()
     try:
-        with (
-            _stoppable(),
-            db.translated(),
-            db.connect(url, application=f"seed-analytics/{stage.name}") as conn,
-        ):
+        with db.translated(), db.connect(url, application=f"seed-analytics/{stage.name}") as conn:
             run = _start(stage, settings, conn)
             try:
                 said = _steps(stage, run)
@@ -252,7 +246,7 @@ def _record_end(run: Run[S], url: str, error: BaseException) -> None:
         status = "rejected"
     elif isinstance(error, TooLittleData):
         status = "skipped"
-    reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, StageError | Stopped) else f"{type(error).__name__}: {error}"
     try:
         # The run's own connection may be what broke.
         with db.connect(url, application=f"seed-analytics/{run.stage}/record", attempts=1) as conn:
@@ -274,17 +268,3 @@ def _update(conn: Connection, run: Run[S], status: str, reason: str) -> None:
             "versions": Jsonb(run.versions),
         },
     )
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGTERM into Stopped, so that transactions roll back and the run is recorded as failed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped("The run was told to stop (SIGTERM); nothing was published.")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -52,12 +52,12 @@ def _split(value: Any) -> Any:
 
 
 def _strip(value: Any) -> Any:
-    # Tokens made by a heredoc or `echo` end in a newline, which no HTTP header may hold.
+    # Secrets made by a heredoc or `echo` end in a newline, which no HTTP header may hold and no database is named.
     return value.strip() if isinstance(value, str) else value
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Token = Annotated[SecretStr, BeforeValidator(_strip)]
+Secret = Annotated[SecretStr, BeforeValidator(_strip)]
 
 
 def _setting(default: Any, description: str, *names: str, **constraints: Any) -> Any:
@@ -73,7 +73,9 @@ class Settings(BaseSettings):
         frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True, hide_input_in_errors=True
     )
 
-    database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
+    database_url: Secret = Field(
+        description="PostgreSQL, as postgresql://user:password@host:port/database.", min_length=1
+    )
     as_of: datetime | None = _setting(
         None,
         "Run as if it were 00:00 UTC of this date (YYYY-MM-DD); later rows are not read. Empty: the database's clock.",
@@ -102,7 +104,7 @@ class IrtService(Settings):
 
     r_irt_base_url: HttpUrl = _setting(HttpUrl("http://r-irt-plumber"), "Address of r-irt-plumber.")
     r_irt_timeout_secs: float = _setting(300, "Longest wait for one reply of r-irt-plumber, seconds.", gt=0, le=86400)
-    r_irt_internal_token: Token = _setting(SecretStr(""), "Bearer token of r-irt-plumber.")
+    r_irt_internal_token: Secret = _setting(SecretStr(""), "Bearer token of r-irt-plumber.")
 
 
 class ForecastService(Settings):
@@ -112,7 +114,7 @@ class ForecastService(Settings):
     r_forecast_timeout_secs: float = _setting(
         300, "Longest wait for one reply of r-forecast-plumber, seconds.", gt=0, le=86400
     )
-    r_forecast_internal_token: Token = _setting(SecretStr(""), "Bearer token of r-forecast-plumber.")
+    r_forecast_internal_token: Secret = _setting(SecretStr(""), "Bearer token of r-forecast-plumber.")
 
 
 class BrmsService(Settings):
@@ -122,7 +124,7 @@ class BrmsService(Settings):
     r_brms_timeout_secs: float = _setting(
         1200, "Longest wait for one reply of r-brms-plumber, seconds.", gt=0, le=86400
     )
-    r_brms_internal_token: Token = _setting(SecretStr(""), "Bearer token of r-brms-plumber.")
+    r_brms_internal_token: Secret = _setting(SecretStr(""), "Bearer token of r-brms-plumber.")
 
 
 class KpiSettings(Settings):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from seed_analytics.errors import UsageFault
 
@@ -32,6 +33,7 @@ def migrate(url: str, revision: str = "head") -> None:
 
     Raises:
         UsageFault: there is no such revision.
+        psycopg.Error: PostgreSQL refuses; ``db.translated`` says what that means.
 
     """
     config = _config(url)
@@ -40,6 +42,8 @@ def migrate(url: str, revision: str = "head") -> None:
         move(config, revision)
     except CommandError as error:
         raise UsageFault(f"--revision {revision}: {error}") from error
+    except DBAPIError as error:
+        raise (error.orig or error) from error
 
 
 def current(conn: Connection) -> str | None:

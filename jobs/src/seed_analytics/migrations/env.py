@@ -1,14 +1,21 @@
 """How Alembic reaches the database: the URL comes from the caller, never from a file."""
 
-import psycopg
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+from seed_analytics import db
 from seed_analytics.migrations import VERSION_TABLE
 
-url = context.config.attributes["url"]
+
+def connect() -> db.Connection:
+    """Connect as the stages do, but in transactions, which SQLAlchemy ends itself."""
+    conn = db.connect(context.config.attributes["url"], application="seed-analytics/migrate")
+    conn.autocommit = False
+    return conn
+
+
 # The URL goes to libpq as it is: SQLAlchemy would read query parameters and sockets in its own way.
-engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=pool.NullPool)
+engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
 with engine.connect() as connection:
     context.configure(connection=connection, version_table=VERSION_TABLE, transactional_ddl=True)
     with context.begin_transaction():
