@@ -15,8 +15,9 @@ from rich.console import Console
 
 console = Console(stderr=True)
 
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]+:)[^@\s]+(@)")
-_PASSWORD_IN_DSN = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+# Up to the last @ of the line: a password may hold any character, and rather too much is hidden than too little.
+_PASSWORD_IN_URL = re.compile(r"(://[^:\s]*:).+(@)")
+_PASSWORD_IN_DSN = re.compile(r"(password\s*=\s*)('(?:\\.|[^'\\])*'|(?:\\.|\S)+)", re.IGNORECASE)
 _BEARER = re.compile(r"(Bearer\s+)\S+", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ def configure(log_format: str = "auto") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             timestamp,
-            *([structlog.processors.format_exc_info] if form == "json" else []),
+            structlog.processors.format_exc_info,  # before _redacted, which sees text only
             _redacted,
             rendered[form],
         ],
