@@ -25,7 +25,7 @@ EXAMPLES ?= 200
 
 include Makefile.images
 
-.PHONY: help setup demo stop test e2e test-r lint format docs bench clean
+.PHONY: help setup demo stop test e2e test-r lint format docs bench validate clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
