@@ -64,7 +64,7 @@ def within(what: str, value: float, bound: float, unit: str) -> Row:
 def resident_mb(pid: int) -> float:
     """Resident memory of a process and all its children, MB."""
     process = psutil.Process(pid)
-    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 2**20
+    return float(sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))) / 2**20
 
 
 @contextmanager
