@@ -16,6 +16,7 @@ export R_LIBS_USER := $(CURDIR)/.cache/R
 export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
 
 PYTHON_PATHS := $(wildcard jobs tests benchmarks tools)
+SHELL_SCRIPTS = $(shell grep -rlIE '^\#!(/usr/bin/env bash|/bin/sh)$$' .ci tools tests r-plumber-common --exclude-dir=__pycache__)
 YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
 # Fast ones first. What a worker starts (PostgreSQL, the R services) is its own, so a file's tests stay together.
 SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
@@ -61,13 +62,14 @@ test-r:
 
 lint:  ## Check style and types
 	@tools/setup test
-	@echo "== ruff, mypy, yamllint, zizmor, actionlint, lintr"
+	@echo "== ruff, mypy, yamllint, zizmor, actionlint, shellcheck, lintr"
 	@.venv/bin/ruff check $(PYTHON_PATHS)
 	@.venv/bin/ruff format --check $(PYTHON_PATHS)
 	@.venv/bin/mypy
 	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict --config-file charts/.ct/lintconf.yaml $(YAML_PATHS))
 	@.venv/bin/zizmor --offline --quiet .github
-	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not here: the workflows are not checked by it"; fi
+	@if [ -x .cache/actionlint/actionlint ]; then .cache/actionlint/actionlint; else echo "Without Go there is no actionlint: the workflows are not checked by it"; fi
+	@shellcheck $(SHELL_SCRIPTS)
 	@Rscript r-plumber-common/run-lint.R
 
 format:  ## Rewrite Python files in the common style
