@@ -26,10 +26,10 @@ EXAMPLES ?= 200
 
 include Makefile.images
 
-.PHONY: help setup demo stop test e2e test-r lint format docs bench validate clean
+.PHONY: help setup demo stop test e2e test-r lint format docs bench bench-builds validate clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
 	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'; WORKERS=2 of them side by side."
@@ -85,6 +85,10 @@ docs:  ## Write what is made from code: the settings table, the chart's schemas 
 bench:  ## Measure speed and memory beside peers, as one table
 	@tools/setup test
 	@.venv/bin/python -m benchmarks
+
+bench-builds:  ## Measure the images, and how long each takes to build without its cache
+	@tools/setup test
+	@BENCH_BUILDS=true .venv/bin/python -m benchmarks images
 
 validate:  ## Run the long campaigns of docs/models/validation.md: hours; CAMPAIGNS='growth --fits 3000' runs less
 	@tools/setup test
