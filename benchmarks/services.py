@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import httpx
+from containers import Service
 from fits import FITS, LONG
 from seed_analytics.local import RService
 from seed_analytics.settings import SERVICES
@@ -21,12 +22,7 @@ IDLE_MB, HEALTH_MS, READY_SECS = 400, 50, {"r-irt-plumber": 2, "r-forecast-plumb
 CLIENTS, LOAD_SECS, REFUSALS = 8, 15.0, 30
 
 
-class Asked(Protocol):
-    """A service, of the working tree or in a container."""
-
-    name: str
-    base_url: str
-    token: str
+Asked: TypeAlias = RService | Service  # of the working tree, or in a container
 
 
 def post(service: Asked, path: str, body: dict[str, Any]) -> httpx.Response:
