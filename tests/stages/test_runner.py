@@ -277,6 +277,14 @@ def test_database_that_is_away_is_unavailable(capsys: Captured, monkeypatch: pyt
     assert "secret-word" not in shown
 
 
+@pytest.mark.parametrize("option", ["search_pat=x", "timezone=Nowhere", "work_mem=much"])
+def test_option_that_the_server_does_not_take_is_a_config_fault(
+    database: Database, option: str, capsys: Captured
+) -> None:
+    assert segment(database, PGOPTIONS=f"-c {option}") == ExitCode.CONFIG
+    assert option.partition("=")[0] in capsys.readouterr().err.lower()
+
+
 def test_database_that_does_not_exist_is_a_config_fault(postgres: Postgres) -> None:
     assert invoke(STAGE, env={"DATABASE_URL": postgres.url("no_such_database")}) == ExitCode.CONFIG
 

@@ -64,6 +64,16 @@ def test_pipes_get_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 @pytest.mark.parametrize("form", ["plain", "rich", "json"])
+def test_values_within_values_are_redacted(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form)
+    url = "http://me:secret-word@r-irt-plumber"
+    structlog.get_logger().warning("stamina.retry_scheduled", args=(url,), kwargs={"urls": [url]})
+    shown = capsys.readouterr().err
+    assert shown.count("http://me:***@r-irt-plumber") == 2
+    assert "secret-word" not in shown
+
+
+@pytest.mark.parametrize("form", ["plain", "rich", "json"])
 def test_exception_is_redacted(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(form)
     url = "postgresql://me:secret-word@db/seedtest"
