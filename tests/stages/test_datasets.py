@@ -201,6 +201,68 @@ def test_directory_without_a_known_data_set_is_a_usage_fault(
     assert "memphis: memphis5513_statcloze.parquet" in said
 
 
+EXPORTED = {
+    "attempt": "student_id, item_id, correct, started_at, completed_at, response_time_ms, hint_used, session_id, topic_id",
+    "question": "id, topic_id, meta::text AS meta",
+    "weekly_kpi": "user_id, week_start, kpis::text AS kpis",
+    "features_topic_daily": "user_id, topic_id, date, attempts, correct, rt_median, hints",
+}
+DATES = ("started_at", "completed_at", "week_start", "date")
+
+
+def rows_in(database: Database, table: str) -> list[dict[str, Any]]:
+    cursor = database.conn.execute(f"SELECT {EXPORTED[table]} FROM {table}")
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def export(database: Database, folder: Path, form: str) -> None:
+    """Write every table to a file, each with a column that the platform's tables do not have."""
+    for table, columns in EXPORTED.items():
+        if form == "csv":
+            query = f"COPY (SELECT 'x' AS own, {columns} FROM {table}) TO STDOUT (FORMAT csv, HEADER)"
+            with database.conn.cursor() as cursor, cursor.copy(query) as copy:
+                (folder / f"{table}.csv").write_bytes(b"".join(copy))
+        else:
+            rows = [{"own": "x"} | row for row in rows_in(database, table)]
+            pq.write_table(pa.Table.from_pylist(rows), folder / f"{table}.parquet")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_exports_come_back_as_they_were_but_end_now(database: Database, tmp_path: Path, form: str) -> None:
+    simulate(database.conn, learners=8, weeks=3, end=datetime(2025, 10, 13, tzinfo=UTC))
+    assert invoke("compute-weekly-kpis", "--as-of", "2025-10-13", env={"DATABASE_URL": database.url}) == ExitCode.OK
+    # Signs that a file must quote; and a clock that ran ahead, which must not decide how far dates are moved.
+    odd = 'i "1",\n\\N'
+    database(
+        "INSERT INTO attempt (student_id, item_id, session_id, started_at) VALUES ('ada', %s, '', '2030-01-01Z')", odd
+    )
+    before = {table: rows_in(database, table) for table in EXPORTED}
+    export(database, tmp_path, form)
+    counts = datasets.load(database.conn, tmp_path, NOW)
+    assert counts == {table: len(rows) for table, rows in before.items()}
+    for table, rows in before.items():
+        moved = [
+            {name: value + timedelta(days=14) if name in DATES and value else value for name, value in row.items()}
+            for row in rows
+        ]
+        assert sorted(map(repr, rows_in(database, table))) == sorted(map(repr, moved)), table
+    assert database("SELECT count(*) FROM pg_indexes WHERE tablename = 'attempt'") == [(3,)]
+
+
+def test_exports_of_the_log_alone_are_enough(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "attempt.csv").write_text("student_id,item_id,correct,started_at\nada,i1,true,2025-10-20T10:00:00Z\n")
+    assert datasets.load(database.conn, tmp_path, NOW) == {"attempt": 1}
+    assert database("SELECT student_id, correct, started_at < %s FROM attempt", NOW) == [("ada", True, True)]
+
+
+def test_export_without_a_column_that_is_needed_is_an_input_fault(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "attempt.csv").write_text("student_id,correct,started_at\nada,true,2025-10-20T10:00:00Z\n")
+    with pytest.raises(InputFault, match=r"attempt\.csv lacks the column\(s\) item_id"):
+        datasets.load(database.conn, tmp_path, NOW)
+    assert database("SELECT count(*) FROM attempt") == [(0,)]
+
+
 def test_broken_or_foreign_file_is_an_input_fault(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "memphis5513_statcloze.parquet"
     file.write_bytes(b"PAR1 and no more")

@@ -181,7 +181,7 @@ def simulate(learners: int, weeks: int, if_empty: bool, **flags: Any) -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_flags(Settings)
 def load_data_set(directory: Path, **flags: Any) -> None:
-    """Fill the platform's tables from a public data set (OULAD, Memphis); its dates are shifted to end now."""
+    """Fill the platform's tables from their exports or a public data set; dates are shifted to end now."""
     from seed_analytics import datasets, db  # noqa: PLC0415
 
     settings = _settings(Settings, flags)

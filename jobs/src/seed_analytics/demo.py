@@ -393,7 +393,7 @@ def _plan_for(data: Path) -> Plan:
     from seed_analytics.datasets import recognise  # noqa: PLC0415 - reads Parquet, which takes a while to load
 
     name = recognise(data)
-    return PLANS[name] if name else SIMULATED  # `load` is about to say which data sets it knows
+    return PLANS.get(name, SIMULATED) if name else SIMULATED  # `load` is about to say which data sets it knows
 
 
 def _claim(folder: Path) -> State:

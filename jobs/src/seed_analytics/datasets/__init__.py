@@ -1,21 +1,25 @@
-"""Public data sets in the platform's tables, so that the stages run on what real learners did."""
+"""Public data sets and exports in the platform's tables, so that the stages run on what real learners did."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from seed_analytics.datasets import memphis, oulad
+from seed_analytics.datasets import exports, memphis, oulad
 from seed_analytics.db import Connection
 from seed_analytics.errors import UsageFault
 
 ADAPTERS = {"oulad": oulad, "memphis": memphis}
-"""Name of a data set -> the module that recognises its files and loads them."""
+"""Name of a public data set -> the module that knows its files and loads them."""
 
 
 def recognise(directory: Path) -> str | None:
     """Return the name of the data set whose files a directory holds, or None."""
-    return next((n for n, adapter in ADAPTERS.items() if all((directory / f).is_file() for f in adapter.FILES)), None)
+    for name, adapter in ADAPTERS.items():
+        if all((directory / file).is_file() for file in adapter.FILES):
+            return name
+    return "exports" if exports.find(directory, "attempt") else None
 
 
 def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
@@ -35,7 +39,11 @@ def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
 
     """
     if name := recognise(directory):
-        counts: dict[str, int] = ADAPTERS[name].load(conn, directory, now)
+        adapter: Any = ADAPTERS.get(name, exports)
+        counts: dict[str, int] = adapter.load(conn, directory, now)
         return counts
     known = "; ".join(f"{name}: {', '.join(adapter.FILES)}" for name, adapter in ADAPTERS.items())
-    raise UsageFault(f"{directory} holds no data set that is known here. Known ones and their files: {known}.")
+    raise UsageFault(
+        f"{directory} holds no data set that is known here. Known ones and their files: {known}; "
+        "exports of the platform's own tables: attempt.csv or attempt.parquet."
+    )
