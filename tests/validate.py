@@ -1,28 +1,32 @@
 """The long campaigns: more simulations than continuous integration has time for.
 
-    python tests/validate.py [--fits 10000] [--series 100] [--replications 50] [growth] [irt] [forecast] [survival]
+    python tests/validate.py [--fits 10000] [--lines 1000] [--series 100] [campaign ...]
 
 Each campaign draws its picture beside the models' pages and rewrites its own section of docs/models/validation.md with
-date, versions and command. Growth is kept in pieces of 500 fits under .cache/validate, so that a campaign that was
-stopped goes on where it was; a piece older than the model's sources is made again.
+date, versions and command. Long ones are kept in pieces under .cache/validate, so that a campaign that was stopped goes
+on where it was; a piece says when and by which sources and versions it was made, and is made again where those differ.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import activity
 import held_out
 import numpy as np
+import planted
+import sklearn
 from numpy.typing import NDArray
 from ranks import chi_square, ecdf
 from scipy.stats import norm
@@ -31,7 +35,7 @@ from support import ROOT
 DOCS = ROOT / "docs" / "models"
 PAGE = DOCS / "validation.md"
 KEPT = ROOT / ".cache" / "validate"
-PIECE = 500  # fits
+FITS = 500  # of growth, a piece
 INTRODUCTION = """# Long validation campaigns
 
 What `make validate` has measured: more simulations than continuous integration has time for. Each section is written by
@@ -70,22 +74,47 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def made(used: str, days: Iterable[date] = ()) -> str:
+    """When, where and with which versions numbers were made: today, or on the days of their pieces."""
+    days = sorted(days) or [datetime.now(UTC).date()]
+    shown = " to ".join(f"{day:%d %B %Y}" for day in dict.fromkeys((days[0], days[-1])))
+    return f"{shown}, {platform.machine()}, {used}"
+
+
+def pieces(
+    commands: dict[str, Sequence[str | Path]], sources: Iterable[Path], used: str, jobs: int
+) -> tuple[Table, str]:
+    """Return the rows that R scripts print, by the name of the piece, and when and with what they were made.
+
+    The first line of a piece's file has its day, versions and sources; where those are today's, it is not made again.
+    """
+    KEPT.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
+    stamp = f"{platform.machine()}, {used}, sources {digest[:16]}"
+
+    def piece(name: str) -> tuple[Table, date]:
+        file = KEPT / f"{name}.csv"
+        head, _, text = file.read_text().partition("\n") if file.exists() else ("", "", "")
+        day, _, by = head.removeprefix("# ").partition(", ")
+        if by != stamp:
+            text = r(*commands[name])
+            day = f"{datetime.now(UTC):%Y-%m-%d}"
+            file.write_text(f"# {day}, {stamp}\n{text}")
+        return read(text), date.fromisoformat(day)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = list(pool.map(piece, commands))
+    return [row for rows, _ in found for row in rows], made(used, (day for _, day in found))
+
+
 def growth(arguments: argparse.Namespace) -> tuple[str, str]:
     """Simulation-based calibration of the growth model, in pieces of 500 fits with the seeds 1, 2, ..."""
-    KEPT.mkdir(parents=True, exist_ok=True)
     service = ROOT / "r-brms-plumber"
     sources = [service / "sbc.R", *(service / "R").glob("*.R"), *(service / "stan").glob("*.stan")]
-    newest = max(source.stat().st_mtime for source in sources)
-    files = [KEPT / f"sbc-{PIECE}-{seed}.csv" for seed in range(1, arguments.fits // PIECE + 1)]
-
-    def piece(seed: int, file: Path) -> None:
-        if not file.exists() or file.stat().st_mtime < newest:
-            found = r("r-brms-plumber/sbc.R", str(PIECE), str(seed))
-            file.write_text(found)
-
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(piece, range(1, len(files) + 1), files))
-    rows = [row for file in files for row in read(file.read_text())]
+    commands = {
+        f"sbc-{FITS}-{seed}": [service / "sbc.R", str(FITS), str(seed)] for seed in range(1, arguments.fits // FITS + 1)
+    }
+    rows, how = pieces(commands, sources, versions("rstan", "posterior"), arguments.jobs)
     ranks: dict[str, NDArray[np.float64]] = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     names = [name for name in ranks if name not in ("max_rhat", "min_ess", "divergent")]
     with (KEPT / "sbc.csv").open("w") as file:
@@ -102,7 +131,7 @@ R-hat at most 1.01 in {np.mean(ranks["max_rhat"] <= 1.01):.2%} of the fits, ESS 
 {np.mean(ranks["min_ess"] >= 400):.2%}, {int(ranks["divergent"].sum())} divergent transitions in all.
 
 ![ECDF of the ranks less the uniform, for six parameters and P](growth-sbc-long.svg)"""
-    return text, versions("rstan", "posterior")
+    return text, how
 
 
 def irt(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -133,33 +162,165 @@ def irt(arguments: argparse.Namespace) -> tuple[str, str]:
 One simulation of 800 learners with 25 answers each:
 
 ![Estimated against true difficulties and discriminations, and four item curves beside the true ones](irt-recovery.svg)"""
-    return text, versions("Matrix")
+    return text, made(versions("Matrix"))
+
+
+NOISES = {
+    "independent": "independent",
+    "two_against_two": "as in `I_t`",
+    "four_week_mean": "as in 28-day KPIs",
+    "ar1": "AR(1), .5",
+    "random_walk": "random walk",
+}
+LENGTHS = (8, 12, 26, 52, 104)
+OFFS = (5, 8, 12, 20)
+COVERED = ("covered_80", "covered_published")
+
+
+def share(hits: Sequence[float], of: Sequence[float], digits: int) -> str:
+    """Share of a total, with its standard error where what is counted comes in series: a ratio estimate."""
+    ratio = sum(hits) / sum(of)
+    error = np.sqrt(np.sum((np.array(hits) - ratio * np.array(of)) ** 2)) / sum(of)
+    return f"{100 * ratio:.{digits}f} ± {100 * error:.{digits}f} %"
+
+
+def by_noise(rows: Table) -> str:
+    """False alarms and coverage, a row for each noise and length."""
+    lines = []
+    for noise, words in NOISES.items():
+        for weeks in LENGTHS:
+            here = [row for row in rows if (row["noise"], int(row["n_weeks"])) == (noise, weeks)]
+            if not here:
+                continue
+            column = {name: [float(row[name]) for row in here] for name in ("alarms", "ordinary", *COVERED)}
+            trend = np.mean([row["engine"] == "prophet" for row in here])
+            lines.append(
+                [
+                    *(words, f"{weeks}", f"{len(here):,}", f"{trend:.0%}"),
+                    share(column["alarms"], column["ordinary"], 2),
+                    *(share(column[name], [4] * len(here), 1) for name in COVERED),
+                ]
+            )
+    head = ["noise", "weeks", "series", "not by last value", "false alarms", "four weeks inside 80 %", "inside 98.8 %"]
+    return table(head, lines)
+
+
+def planted_weeks(rows: Table) -> str:
+    """Share of planted weeks that are found, a row for each length."""
+    lines = []
+    for weeks in LENGTHS:
+        here = [row for row in rows if row["found"] != "NA" and int(row["n_weeks"]) == weeks]
+        found = [[row["found"] == "TRUE" for row in here if int(row["off"]) == off] for off in OFFS]
+        if here:
+            lines.append([f"{weeks}", *(f"{np.mean(hits):.0%} of {len(hits)}" if hits else "" for hits in found)])
+    return table(["weeks", *(f"{off} sd off" for off in OFFS)], lines)
+
+
+def grid(engine: str, lengths: tuple[int, ...], offs: tuple[int, ...], series: int, jobs: int) -> tuple[Table, str]:
+    """The rows of grid.R, and when and with what they were made."""
+    service = ROOT / "r-forecast-plumber"
+    cells = [
+        (engine, noise, weeks, off)
+        for weeks in lengths
+        for noise in NOISES
+        for off in ((0, *offs) if noise == "independent" else (0,))
+    ]
+    size = min(series, 1000 if engine == "line" else 10)
+    commands = {
+        "grid-" + "-".join(map(str, (*cell, size, turn))): [
+            service / "grid.R",
+            *map(str, (*cell, size, 1000 * turn + place)),
+        ]
+        for turn in range(1, series // size + 1)
+        for place, cell in enumerate(cells)
+    }
+    sources = [service / "grid.R", service / "R" / "prophet.R"]
+    return pieces(commands, sources, versions("prophet"), jobs)
 
 
 def forecast(arguments: argparse.Namespace) -> tuple[str, str]:
-    """False alarms, planted anomalies and coverage by length of the series."""
-    n = arguments.series
-    found = read(r("r-forecast-plumber/grid.R", str(n)))
-    sizes = sorted({int(row["off"]) for row in found} - {0})
-    rows = []
-    for weeks in sorted({int(row["n_weeks"]) for row in found}):
-        here = {int(row["off"]): {k: int(v) for k, v in row.items()} for row in found if int(row["n_weeks"]) == weeks}
-        alarms, ordinary = (sum(row[name] for row in here.values()) for name in ("false_alarms", "ordinary"))
-        rows.append(
-            [
-                f"{weeks}",
-                f"{alarms} of {ordinary:,} ({alarms / ordinary:.2%})",
-                *(f"{here[size]['found'] / here[size]['planted']:.0%}" for size in sizes),
-                f"{here[0]['covered'] / here[0]['ahead']:.0%}",
-            ]
-        )
-    head = ["weeks", "false alarms", *(f"found, {size} sd off" for size in sizes), "next week in its 80 % interval"]
-    text = f"""{n} series a cell, a line with normal noise, through Prophet and all that is around it
-([forecast](forecast.md)). The stated rate of false alarms is {2 * norm.sf(2.5):.2%}; they are counted
-beside planted weeks, too.
+    """False alarms, planted anomalies and coverage, by noise and length, with a straight line in Prophet's place."""
+    rows, how = grid("line", LENGTHS, OFFS, arguments.lines, arguments.jobs)
+    draw_grid(rows, DOCS / "forecast-noise.svg")
+    text = f"""A line with noise around it, through all of `fit_prophet` ([forecast](forecast.md)), but with a straight line by least
+squares in Prophet's place, which is a hundred times as fast. Shares are ± one standard error, over series, since the
+weeks of one series have much in common. {2 * norm.sf(2.5):.2%} of ordinary weeks are meant to be called anomalies;
+they are counted beside planted weeks, too. I_t compares two weeks with the two before, other KPIs look back 28 days:
+what chance adds to one week is in its neighbours.
 
-{table(head, rows)}"""
-    return text, versions("prophet")
+{by_noise(rows)}
+
+Planted weeks that are found, in independent noise:
+
+{planted_weeks(rows)}
+
+![Share of ordinary weeks called anomalies, and of later weeks inside the 80 % interval, by length and noise](forecast-noise.svg)"""
+    return text, how
+
+
+def forecast_prophet(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The same through Prophet itself: with 8 weeks the last value is all that is used."""
+    rows, how = grid("prophet", LENGTHS[1:], (5, 8, 12), arguments.series, arguments.jobs)
+    text = f"""As above, through Prophet itself.
+
+{by_noise(rows)}
+
+{planted_weeks(rows)}"""
+    return text, how
+
+
+def draw_grid(rows: Table, file: Path) -> None:
+    """Draw false alarms and coverage against the length of the series, a line for each noise."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "grid", "svg.fonttype": "none", "font.size": 11}):
+        figure = Figure(figsize=(10, 4.3), layout="constrained")
+        alarms, inside = figure.subplots(1, 2)
+        alarms.axhline(200 * norm.sf(2.5), color="0.6", linestyle="--", linewidth=1, label="as stated")
+        inside.axhline(80, color="0.6", linestyle="--", linewidth=1)
+        colors = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
+        for (noise, words), color, marker in zip(NOISES.items(), colors, "os^Dv", strict=True):
+            look = {"color": color, "marker": marker, "label": words.replace("`", "")}
+            shares = []
+            for weeks in LENGTHS:
+                here = [row for row in rows if (row["noise"], int(row["n_weeks"])) == (noise, weeks)]
+                total = {name: sum(float(row[name]) for row in here) for name in ("alarms", "ordinary", "covered_80")}
+                shares.append((total["alarms"] / total["ordinary"], total["covered_80"] / 4 / len(here)))
+            alarms.plot(LENGTHS, [100 * share for share, _ in shares], **look)
+            inside.plot(LENGTHS, [100 * share for _, share in shares], **look)
+        alarms.set(ylabel="% of ordinary weeks", title="Called an anomaly", ylim=(0, 2))
+        inside.set(ylabel="% of the next four weeks", title="Inside their 80 % interval", ylim=(50, 100))
+        for axes in (alarms, inside):
+            axes.set(xscale="log", xlabel="weeks in the series")
+            axes.set_xticks(LENGTHS, [str(weeks) for weeks in LENGTHS], minor=False)
+            axes.minorticks_off()
+        figure.legend(*alarms.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def forecast_oulad(_: argparse.Namespace) -> tuple[str, str]:
+    """Weekly active learners of three courses of OULAD, forecast by rolling origin."""
+    rows = activity.measure(DOCS / "forecast-oulad.svg")
+    text = f"""Weekly active learners of courses of OULAD ([forecast](forecast.md)), forecast every {activity.STRIDE} weeks from week {activity.FIRST} of the
+course on; the errors are those of the next four weeks, in learners. A ratio below 1 is better than repeating the past.
+
+{table(activity.HEAD, rows)}
+
+![Active learners a week of four series, with what was forecast of them](forecast-oulad.svg)"""
+    return text, made(versions("prophet"))
+
+
+def segments(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Planted groups found again, by their distance and the number of learners."""
+    rows = planted.measure(arguments.simulations, DOCS / "segments-planted.svg")
+    text = f"""Four groups of equal size in six features, normal and round, k by silhouette ([segments](segments.md)). With groups
+0 sd apart there is no structure to find. "Drawn anew" is the recorded `redrawn_rand_index`.
+
+{table(planted.HEAD, rows)}
+
+![Agreement with the planted groups, and how often their number is found, by their distance](segments-planted.svg)"""
+    return text, made(f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}, numpy {np.__version__}")
 
 
 def survival(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -173,14 +334,25 @@ def survival(arguments: argparse.Namespace) -> tuple[str, str]:
             "\n![Share of learners who came back in time, by predicted S](survival-later-weeks.svg)",
         ]
     )
-    return text, versions("survival")
+    return text, made(versions("survival"))
 
 
 CAMPAIGNS: dict[str, Callable[[argparse.Namespace], tuple[str, str]]] = {
     "growth": growth,
     "irt": irt,
+    "segments": segments,
     "forecast": forecast,
+    "forecast-prophet": forecast_prophet,
+    "forecast-oulad": forecast_oulad,
     "survival": survival,
+}
+
+AMOUNTS = {
+    "growth": "fits",
+    "irt": "replications",
+    "segments": "simulations",
+    "forecast": "lines",
+    "forecast-prophet": "series",
 }
 
 
@@ -198,7 +370,9 @@ def main() -> None:
         "campaigns", nargs="*", metavar="campaign", help=f"of {', '.join(CAMPAIGNS)}; all where none is named"
     )
     parser.add_argument("--fits", type=int, default=10_000, help="of growth")
-    parser.add_argument("--series", type=int, default=100, help="of forecast, a cell")
+    parser.add_argument("--simulations", type=int, default=50, help="of segments, a cell")
+    parser.add_argument("--lines", type=int, default=1000, help="series of forecast, a cell")
+    parser.add_argument("--series", type=int, default=100, help="of forecast-prophet, a cell")
     parser.add_argument("--replications", type=int, default=50, help="of irt, a cell")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     arguments = parser.parse_args()
@@ -207,11 +381,11 @@ def main() -> None:
         parser.error(f"no campaign {', '.join(sorted(unknown))}")
     for name in arguments.campaigns or CAMPAIGNS:
         begun = datetime.now(UTC)
-        text, used = CAMPAIGNS[name](arguments)
+        text, how = CAMPAIGNS[name](arguments)
         taken = (datetime.now(UTC) - begun).total_seconds() / 60
-        amount = {"growth": "fits", "irt": "replications", "forecast": "series"}.get(name)
+        amount = AMOUNTS.get(name)
         command = f"python tests/validate.py {name}" + (f" --{amount} {getattr(arguments, amount)}" if amount else "")
-        write(name, f"{text}\n\nBy `{command}`, {begun:%d %B %Y}, {platform.machine()}, {used}.")
+        write(name, f"{text}\n\nBy `{command}`, {how}.")
         sys.stderr.write(f"{name}: {taken:.1f} minutes\n")
 
 

@@ -10,7 +10,10 @@
 bend_scales <- c(prophet = 0.05, "prophet-bending" = 0.5)
 least_weeks <- 8L # with fewer, a trend, its bends and the noise around it cannot be told apart
 season_weeks <- 52L
-least_origins <- 3L # forecasts of the own past that a choice between engines needs
+# Forecasts of the own past by which Prophet may show that it is the better one, so from 11 weeks on. With
+# fewer, a trend that is drawn on over four weeks is further off than the last value, but for steep ones
+# (docs/models/forecast.md).
+least_origins <- 3L
 most_origins <- 12L
 most_folds <- 52L # beyond, several weeks far apart are left out at once
 wild_limit <- 6 # robust sd from the median of the weeks around: left out of every fit
@@ -236,7 +239,7 @@ engines <- c(
 # ---- Choice of the engine: forecasts of the metric's own past from rolling origins
 
 #' @return list: `engine` (name in `engines`), `errors` (mean absolute error of each engine, NA where it was
-#'   not tried), `n_origins`, `note` (a sentence where Prophet is not the choice, or could not be compared).
+#'   not tried), `n_origins`, `note` (a sentence where Prophet is not the choice).
 choose_engine <- function(calm, dates, horizon) {
   prophets <- names(bend_scales)
   simple <- c("naive", "seasonal-naive")
@@ -252,8 +255,8 @@ choose_engine <- function(calm, dates, horizon) {
   origins <- Filter(function(o) sum(known <= o) >= least_weeks && any(known > o), seq_len(n - 1L))
   origins <- utils::tail(origins, most_origins)
   if (length(origins) < least_origins) {
-    note <- "Too few weeks to compare Prophet with a simpler forecast: %d past weeks to forecast from."
-    return(chosen("prophet", origins, sprintf(note, length(origins))))
+    note <- "Too few weeks for Prophet to show that it forecasts better; the last value is used."
+    return(chosen("naive", NULL, note))
   }
   # an origin must have seen a year before a season can be repeated
   tried <- setdiff(names(errors), if (min(origins) < season_weeks) "seasonal-naive")
@@ -333,8 +336,7 @@ leave_out <- function(calm, dates, engine) {
 
 # Degrees of freedom of the t distribution that a deviation divided by the MAD of the others follows. The
 # MAD knows the spread as well as an sd of 0.37 n values would (its efficiency, Rousseeuw & Croux, J Am Stat
-# Assoc 88:1273, 1993); 0.4 n keeps the share of normal weeks beyond 2.5 below 1.24 % on simulated lines of
-# 8 to 104 weeks, at .7 to 1.2 %.
+# Assoc 88:1273, 1993). 0.4 n: what comes of it on simulated series is in docs/models/validation.md.
 spread_df <- function(n) 0.4 * n
 
 #' Half widths of the forecast's interval: the noise of a week, the uncertain fit, and bends of the trend to

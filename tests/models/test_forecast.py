@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
-from functools import cache
-from itertools import pairwise
+from datetime import date, timedelta
+from functools import cache, partial
 from typing import Any
 
+import activity
 import numpy as np
 import pytest
+from activity import body_of
 from held_out import OULAD
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
-from seed_analytics.datasets import oulad
 from seed_analytics.local import Postgres
-from support import Database, copy_of
+from support import Database
 
 SERVICE, FIT = "r-forecast-plumber", "/prophet/fit"
 Floats = NDArray[np.float64]
 Ask = Callable[..., dict[str, Any]]
 MONDAY = date(2023, 1, 2)
 ADDED = ("seed", "versions", "elapsed_secs", "warnings")
-
-
-def body_of(values: Any, first: date = MONDAY, **settings: Any) -> dict[str, Any]:
-    weeks = [(first + timedelta(weeks=place)).isoformat() for place in range(len(values))]
-    known = [None if value is None or math.isnan(value) else float(value) for value in values]
-    return {"metric": "I_t", "weeks": {"week_start": weeks, "value": known}, "n_samples": 200} | settings
 
 
 @pytest.fixture(scope="module")
@@ -92,25 +86,29 @@ def test_a_forecast_is_what_prophet_itself_forecasts(ask: Ask) -> None:
 # ---- Honest intervals
 
 
-@pytest.mark.parametrize("n_weeks", [12, 26])
-def test_the_interval_of_the_next_week_covers_at_its_level(ask: Ask, n_weeks: int) -> None:
-    level, n_series = 0.8, 12
+# With eight weeks the last value is forecast, so that a walk is what its interval is for. Through Prophet, which takes a
+# second a series, coverage is held by test-prophet.R (its forecast) and tests/validate.py (all of it).
+def test_the_interval_of_a_walk_covers_at_its_level(ask: Ask) -> None:
+    level, n_series = 0.8, 200
     threshold = float(norm.ppf((1 + level) / 2))
-    inside = 0
+    inside = np.zeros(4, dtype=int)
     for seed in range(n_series):
-        values = line(n_weeks + 1, seed=1000 * n_weeks + seed)
-        ahead = ask(values[:-1], anomaly_threshold=threshold, forecast_weeks=1)["forecast"]
-        inside += ahead["lower"][0] <= values[-1] <= ahead["upper"][0]
-    low, high = binom.ppf([0.005, 0.995], n_series, level)
-    assert low <= inside <= high, f"{inside} of {n_series}"
+        values = np.cumsum(np.random.default_rng(1000 + seed).normal(size=12))
+        ahead = ask(values[:8], anomaly_threshold=threshold)["forecast"]
+        inside += (np.array(ahead["lower"]) <= values[8:]) & (values[8:] <= np.array(ahead["upper"]))
+    low, high = binom.ppf([0.005, 0.995], n_series, level)  # 145 and 174: a coverage of 60 % is below with p > .99
+    assert ((low <= inside) & (inside <= high)).all(), f"{inside} of {n_series}, by horizon"
 
 
-@pytest.mark.parametrize("n_weeks", [8, 26, 104])
-def test_false_alarms_are_at_most_at_the_stated_rate(ask: Ask, n_weeks: int) -> None:
-    n_series = max(1, 64 // n_weeks)
+# So many series that three times the rate would be above the limit with probability .9; by the judgement of a straight
+# line the rate is held to a tenth in test-prophet.R.
+@pytest.mark.parametrize(("n_weeks", "n_series"), [(8, 75), (104, 5)])
+def test_false_alarms_are_at_most_at_the_stated_rate(ask: Ask, n_weeks: int, n_series: int) -> None:
     alarms = sum(len(anomalies(ask(line(n_weeks, seed=7000 * n_weeks + seed)))) for seed in range(n_series))
     stated = 2 * norm.sf(2.5)
-    assert alarms <= binom.ppf(0.999, n_series * n_weeks, stated), f"{alarms} in {n_series * n_weeks} weeks"
+    limit = binom.ppf(0.99, n_series * n_weeks, stated)
+    assert binom.sf(limit, n_series * n_weeks, 3 * stated) > 0.9
+    assert alarms <= limit, f"{alarms} in {n_series * n_weeks} weeks"
 
 
 @pytest.mark.parametrize("n_weeks", [8, 12, 26, 104])
@@ -164,46 +162,25 @@ def test_a_yearly_pattern_is_repeated(ask: Ask) -> None:
     assert fit["metrics"][chosen] == best
 
 
-LEARNERS_A_WEEK = """
-    SELECT date_trunc('week', started_at AT TIME ZONE 'UTC')::date AS week, count(DISTINCT student_id) FROM attempt
-    GROUP BY week ORDER BY week
-"""
-
-
 @pytest.fixture(scope="module")
 def learners_a_week(postgres: Postgres, empty_template: str) -> Callable[[str], Floats]:
-    """Weekly active learners of a course of OULAD, the last week, which is cut off, left out."""
-
-    @cache
-    def of(course: str) -> Floats:
-        if not OULAD.exists():
-            pytest.skip(f"OULAD is not at {OULAD}")
-        for database in copy_of(postgres, empty_template, f"activity_{course[:3]}_{course[4:]}".lower()):
-            oulad.load(database.conn, OULAD, datetime(2025, 6, 2, tzinfo=UTC), [course])
-            weeks = database(LEARNERS_A_WEEK)
-        assert all(later[0] - earlier[0] == timedelta(weeks=1) for earlier, later in pairwise(weeks))
-        return np.array([float(count) for _, count in weeks])[:-1]
-
-    return of
+    if not OULAD.exists():
+        pytest.skip(f"OULAD is not at {OULAD}")
+    return cache(partial(activity.weekly, postgres, empty_template))
 
 
-@pytest.mark.parametrize("course", ["AAA-2013J", "AAA-2014J", "BBB-2013B", "AAA, both years"])
+@pytest.mark.parametrize("course", activity.COURSES)
 def test_activity_is_forecast_better_than_seasonal_naive_or_by_the_simpler_one_which_is_said(
     learners_a_week: Callable[[str], Floats], ask: Ask, course: str
 ) -> None:
-    """Rolling origins; what is forecast from each are four weeks that no choice of engine has seen."""
-    if course == "AAA, both years":  # each begins in October; the summer between is a gap
-        values = np.full(52 + len(learners_a_week("AAA-2014J")), np.nan)
-        values[: len(learners_a_week("AAA-2013J"))] = learners_a_week("AAA-2013J")
-        values[52:] = learners_a_week("AAA-2014J")
-        first, lag = 68, 52
-    else:  # no week has one a year before it: the naive forecast repeats the last
-        values, first, lag = learners_a_week(course), 16, None
-    chosen, simple = [], []
-    for origin in range(first, len(values) - 4, 6):
-        fit = ask(values[:origin])
+    """Rolling origins; what is forecast from each are four weeks that no choice of engine has seen.
+
+    A course alone has no week a year before it: there the simple forecast repeats the last value.
+    """
+    seen = activity.roll(course, learners_a_week, ask)
+    for fit in seen.fits:
         tried = {name: fit["metrics"][f"mae_{name.replace('-', '_')}"] for name in ("naive", "seasonal-naive")}
-        assert (tried["seasonal-naive"] is not None) == (lag is not None)
+        assert (tried["seasonal-naive"] is not None) == (seen.lag is not None)
         best = min((name for name in tried if tried[name] is not None), key=tried.__getitem__)
         if fit["engine"] == "prophet":
             assert fit["metrics"]["mae_prophet"] < tried[best]
@@ -211,11 +188,9 @@ def test_activity_is_forecast_better_than_seasonal_naive_or_by_the_simpler_one_w
             assert fit["engine"] == best
             assert tried[best] <= fit["metrics"]["mae_prophet"]
             assert any("simpler one is used" in warning for warning in fit["warnings"])
-        later = values[origin : origin + 4]
-        chosen += list(np.abs(fit["forecast"]["yhat"] - later))
-        simple += list(np.abs((values[origin - lag :][:4] if lag else values[origin - 1]) - later))
+    chosen, simple = seen.errors()
     assert len(chosen) >= 12
-    assert np.mean(chosen) < np.mean(simple)
+    assert chosen.mean() < simple.mean()
 
 
 # ---- Edges

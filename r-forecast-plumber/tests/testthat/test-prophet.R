@@ -107,18 +107,24 @@ test_that("of weeks far off at a random place most are found, from 8 weeks on, a
   }
 })
 
-test_that("the forecast interval covers the week after at the stated rate", {
+# Were coverage 60 %, either count would be below its limit with probability .98.
+test_that("the forecast interval covers the week after, and the fourth, at the stated rate", {
   set.seed(8)
   level <- 0.8
-  inside <- replicate(60, {
-    weeks <- weeks_of(0.3 + 0.002 * (1:25) + stats::rnorm(25, 0, 0.02))
+  n <- 120
+  inside <- replicate(n, {
+    weeks <- weeks_of(0.3 + 0.002 * (1:28) + stats::rnorm(28, 0, 0.02))
     past <- weeks[1:24, ]
     judged <- judge_weeks(past, rep(FALSE, 24), line_engine, stats::qnorm((1 + level) / 2))
-    ahead <- engines$prophet$ahead(past$value, past$week_start, 1L, 100L)
-    abs(weeks$value[25] - ahead$yhat) <= forecast_half_width(ahead, judged)
+    ahead <- engines$prophet$ahead(past$value, past$week_start, 4L, 100L)
+    abs(weeks$value[25:28] - ahead$yhat) <= forecast_half_width(ahead, judged)
   })
-  expect_gte(sum(inside), stats::qbinom(0.001, 60, level))
-  expect_lte(sum(inside), stats::qbinom(0.999, 60, level))
+  limits <- stats::qbinom(c(0.005, 0.995), n, level)
+  expect_gt(stats::pbinom(limits[1] - 1, n, 0.6), 0.98)
+  for (covered in list(sum(inside[1, ]), sum(inside[4, ]))) {
+    expect_gte(covered, limits[1])
+    expect_lte(covered, limits[2])
+  }
   narrow <- prophet_body(weeks_of(0.3 + stats::rnorm(24, 0, 0.02)), anomaly_threshold = 1)
   expect_equal(fit_prophet(narrow)$metrics$interval_level, 0.6827, tolerance = 1e-4)
 })
@@ -132,6 +138,37 @@ test_that("a random walk is forecast by its last value, and that is said", {
   expect_equal(fit$forecast$yhat, rep(value[40], 4))
   expect_true(all(diff(fit$forecast$upper - fit$forecast$lower) > 0))
   expect_match(fit$warnings, "no better than a naive forecast", all = FALSE)
+})
+
+test_that("where too few weeks are there to compare, the last value is forecast, and that is said", {
+  set.seed(16)
+  value <- 0.2 + 0.01 * (1:11) + stats::rnorm(11, 0, 0.005)
+  short <- forecast_of(value[1:10])
+  expect_equal(short$engine, "naive")
+  expect_equal(short$forecast$yhat, rep(value[10], 4))
+  expect_match(short$warnings, "Too few weeks for Prophet to show", all = FALSE)
+  long <- forecast_of(value)
+  expect_equal(long$metrics$n_rolling_origins, 3L)
+  expect_false(is.na(long$metrics$mae_prophet))
+})
+
+# Why eight weeks are forecast by their last value: 30 series each.
+test_that("with eight weeks Prophet is further off than the last value, but for a steep line", {
+  set.seed(17)
+  further <- function(series) {
+    off <- replicate(30, {
+      weeks <- weeks_of(series())
+      at <- 9:12
+      vapply(engines[c("prophet", "naive")], function(engine) {
+        expected <- engine$expect(replace(weeks$value, at, NA), weeks$week_start, at)$expected
+        mean(abs(weeks$value[at] - expected))
+      }, 0)
+    })
+    mean(off["prophet", ]) - mean(off["naive", ])
+  }
+  expect_gt(further(function() cumsum(stats::rnorm(12))), 0)
+  expect_gt(further(function() as.numeric(stats::arima.sim(list(ar = 0.8), 12))), 0)
+  expect_lt(further(function() stats::rnorm(12) + 0.8 * (1:12)), 0)
 })
 
 test_that("a strong yearly pattern is repeated from the year before", {
