@@ -39,7 +39,7 @@ RESTRICTED: Mapping[str, Any] = {
 
 
 def limits(name: str) -> dict[str, Any]:
-    """Return the memory and size of /tmp that the chart gives a service or, for the jobs, a stage; it limits no CPU."""
+    """Return the memory, CPU and size of /tmp that the chart gives a service or, for the jobs, a stage."""
     chart = ROOT / "charts/seed-analytics"
     values = yaml.safe_load((chart / "values.yaml").read_text())["global"]["stages" if name == JOBS else "services"]
     if name != JOBS:
@@ -49,6 +49,7 @@ def limits(name: str) -> dict[str, Any]:
     return {
         "mem_limit": memory,
         "memswap_limit": memory,
+        **({"nano_cpus": int(float(cpu) * 1e9)} if (cpu := resources["limits"].get("cpu")) else {}),
         "tmpfs": {"/tmp": f"exec,mode=1777,size={tmp}"},  # noqa: S108 - in the container
     }
 
@@ -159,12 +160,15 @@ class Service:
             return None
 
 
-def serve(containers: Containers, name: str, **options: Any) -> Service:
-    """Start a service and wait until it is ready."""
+def serve(containers: Containers, name: str, *, ready: bool = True, **options: Any) -> Service:
+    """Start a service and wait until it is ready, unless told not to."""
     env = options["environment"] = {"INTERNAL_TOKEN": TOKEN, **options.get("environment", {})}
     container = containers.start(name, ports={"8080/tcp": ("127.0.0.1", None)}, **options)
     container.reload()
     port = container.ports["8080/tcp"][0]["HostPort"]
     service = Service(name, container, f"http://127.0.0.1:{port}", env["INTERNAL_TOKEN"])
-    service.wait(lambda: (reply := service.get("/readyz")) is not None and reply.status_code == 200, f"{name} is ready")
+    if ready:
+        service.wait(
+            lambda: (reply := service.get("/readyz")) is not None and reply.status_code == 200, f"{name} is ready"
+        )
     return service

@@ -50,6 +50,14 @@ model_problem <- function(dir, name, stamp) {
   NULL
 }
 
+#' Why the service cannot start with the stored models, a sentence each. Models of engine brms may be missing.
+start_problems <- function(service_dir, dir = model_dir(service_dir)) {
+  brms <- paste0("brms_", brms_families)
+  brms <- brms[file.exists(model_file(dir, brms, "json"))]
+  c(model_problem(dir, "growth_marginal", marginal_stamp(service_dir)),
+    unlist(lapply(brms, function(name) model_problem(dir, name, brms_stamp(service_dir)))))
+}
+
 #' Store a compiled model and its stamp; the stamp is written last, so that a stamp means a whole model.
 store_model <- function(model, dir, name, stamp) {
   dir.create(dir, recursive = TRUE, showWarnings = FALSE)
@@ -75,10 +83,12 @@ load_model <- function(name, service_dir, dir = model_dir(service_dir)) {
   loaded_models[[name]]
 }
 
-#' A compiled brms model. Raises `seedplumber_unfittable` where it was not compiled for this machine.
+#' A compiled brms model. Raises `seedplumber_unavailable` where it was not compiled for this machine.
 load_brms <- function(family, service_dir, dir = model_dir(service_dir)) {
   name <- paste0("brms_", family)
   problem <- model_problem(dir, name, brms_stamp(service_dir))
-  if (!is.null(problem)) seedplumber::abort_unfittable(paste(problem, "Engine marginal needs no such model."))
+  if (!is.null(problem)) {
+    seedplumber::abort_unavailable(paste(problem, "Engine marginal needs no such model."))
+  }
   load_model(name, service_dir, dir)
 }

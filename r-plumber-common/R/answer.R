@@ -22,10 +22,13 @@ answer <- function(service, path, body) {
       problem("invalid", paste0(conditionMessage(e), "."), list(list(field = e$field, message = e$reason)))
     },
     seedplumber_unfittable = function(e) problem("unfittable", conditionMessage(e)),
+    seedplumber_unavailable = function(e) {
+      c(problem("unavailable", conditionMessage(e)), log = paste0(path, ": ", conditionMessage(e)))
+    },
     error = function(e) {
       place <- if (is.null(conditionCall(e))) "" else paste0(deparse(conditionCall(e), nlines = 1L)[1L], ": ")
       c(
-        problem("internal", "The fit failed; the service's log says why."),
+        problem("internal", unforeseen),
         log = paste0(path, ": ", place, conditionMessage(e))
       )
     }

@@ -10,15 +10,19 @@ gauge_helps <- c(
   seed_ready = "1 where the service may be sent fits."
 )
 
-new_metrics <- function(service) {
+#' @param fit_routes paths of the fits.
+new_metrics <- function(service, fit_routes) {
   requests <- list()
   fits <- list()
 
-  count_request <- function(method, route, status) {
+  count_request <- function(method, route, status, n = 1) {
     key <- paste(method, route, status)
     labels <- c(method = method, route = route, status = status)
-    requests[[key]] <<- list(labels = labels, n = (requests[[key]]$n %||% 0) + 1)
+    requests[[key]] <<- list(labels = labels, n = (requests[[key]]$n %||% 0) + n)
   }
+
+  # What alerts count starts at 0: increase() does not see a series that begins with 1.
+  for (route in fit_routes) for (status in c(200L, 500L, 503L)) count_request("POST", route, status, n = 0)
 
   observe_fit <- function(route, secs) {
     seen <- fits[[route]] %||% list(buckets = 0 * fit_buckets, sum = 0, n = 0)

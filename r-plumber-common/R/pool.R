@@ -4,6 +4,7 @@
 busy_interval <- 0.01 # seconds between looks while a worker has something under way
 idle_interval <- 0.5
 longest_pause <- 30 # seconds before a worker that keeps dying at its start is tried again
+unforeseen <- "The fit failed; the service's log says why."
 
 #' @param dir the service's folder.
 #' @param size number of workers.
@@ -12,7 +13,8 @@ longest_pause <- 30 # seconds before a worker that keeps dying at its start is t
 #' @param log a logger.
 #' @param observe_fit called with (route, seconds) after each fit.
 worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit) {
-  workers <- lapply(seq_len(size), function(i) new.env(parent = emptyenv()))
+  new_worker <- function(i) list2env(list(state = "down", retry_at = -Inf), parent = emptyenv())
+  workers <- lapply(seq_len(size), new_worker)
   queue <- list()
   restarts <- 0
   closed <- FALSE
@@ -20,16 +22,26 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
 
   # A worker is starting (R comes up), warming (loads its models), idle, busy or down (until `retry_at`).
   spawn <- function(worker) {
-    # callr's own option `supervise` does not reach the process of a session.
-    supervised <- list(supervise = TRUE)
-    options <- callr::r_session_options(extra = supervised, system_profile = FALSE, user_profile = FALSE)
+    worker$session <- NULL # a dead one, whose successor may fail to start
+    worker$folder <- tempfile("worker-")
+    dir.create(worker$folder)
+    options <- callr::r_session_options(
+      extra = list(supervise = TRUE), # callr's own option does not reach the process of a session
+      system_profile = FALSE, user_profile = FALSE
+    )
+    options$env <- c(options$env, TMPDIR = worker$folder)
     worker$session <- callr::r_session$new(options, wait = FALSE)
     worker$state <- "starting"
   }
 
+  kill <- function(worker) {
+    try(worker$session$kill_tree(), silent = TRUE)
+    unlink(worker$folder, recursive = TRUE) # a killed process leaves its temporary files
+  }
+
   bury <- function(worker, why) {
     log(event = "worker_lost", state = worker$state, detail = why)
-    try(worker$session$kill_tree(), silent = TRUE)
+    kill(worker)
     worker$failures <- if (worker$state == "busy") 0 else (worker$failures %||% 0) + 1
     worker$retry_at <- now() + if (worker$failures == 0) 0 else min(longest_pause, 2^(worker$failures - 1))
     worker$state <- "down"
@@ -45,8 +57,9 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     job$resolve(reply)
   }
 
-  fail <- function(worker, type, detail) {
-    bury(worker, detail)
+  # `why` is for the log, `detail` for the caller.
+  fail <- function(worker, type, detail, why = detail) {
+    bury(worker, why)
     unlink(worker$job$reply_file)
     finish(worker, problem(type, detail))
   }
@@ -94,9 +107,10 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     what <- if (is.null(message$error)) result$log else root_message(message$error)
     if (!is.null(what)) log(event = "fit_failed", detail = what, output = tail_text(message$stderr))
     if (is.null(message$error)) {
-      finish(worker, list(status = result$status, file = worker$job$reply_file))
+      finish(worker, result$problem %||% list(status = result$status, file = worker$job$reply_file))
     } else {
-      finish(worker, problem("internal", "The fit failed; the service's log says why."))
+      unlink(worker$job$reply_file)
+      finish(worker, problem("internal", unforeseen))
     }
   }
 
@@ -123,9 +137,18 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     dispatch(worker)
   }
 
+  # Trouble with one worker (no process can be started, say) costs that worker: an error that left tick()
+  # would end the HTTP process.
+  look_or_bury <- function(worker) {
+    tryCatch(look(worker), error = function(e) {
+      why <- root_message(e)
+      if (is.null(worker$job)) bury(worker, why) else fail(worker, "internal", unforeseen, why)
+    })
+  }
+
   tick <- function() {
     if (closed) return()
-    for (worker in workers) look(worker)
+    for (worker in workers) look_or_bury(worker)
     idle <- all(vapply(workers, function(worker) worker$state == "idle", NA))
     cancel_tick <<- later::later(tick, if (idle) idle_interval else busy_interval)
   }
@@ -145,16 +168,16 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     closed <<- TRUE
     cancel_tick()
     unfinished <- c(lapply(workers, function(worker) worker$job), queue)
-    for (worker in workers) try(worker$session$kill_tree(), silent = TRUE)
+    for (worker in workers) kill(worker)
     for (job in Filter(length, unfinished)) {
       job$resolve(problem("busy", "The service stopped before the fit was finished."))
     }
   }
 
-  for (worker in workers) spawn(worker)
+  for (worker in workers) look_or_bury(worker)
   # Awaits the moment that R takes to come up: workers then load their models while the caller loads its
   # own packages.
-  for (worker in workers) worker$session$poll_process(2000)
+  for (worker in workers) if (worker$state == "starting") worker$session$poll_process(2000)
   tick()
 
   list(

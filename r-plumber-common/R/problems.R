@@ -3,14 +3,14 @@
 problem_types <- data.frame(
   row.names = c(
     "bad-json", "invalid", "unfittable", "unauthorized", "too-large", "unsupported-media-type", "not-found",
-    "method-not-allowed", "busy", "timeout", "internal"
+    "method-not-allowed", "busy", "unavailable", "timeout", "internal"
   ),
-  status = c(400L, 422L, 422L, 401L, 413L, 415L, 404L, 405L, 503L, 503L, 500L),
+  status = c(400L, 422L, 422L, 401L, 413L, 415L, 404L, 405L, 503L, 503L, 503L, 500L),
   title = c(
     "The body is not JSON", "The request is not as declared", "The data cannot be fitted", "Not authorised",
     "The body is too large", "The media type is not supported", "There is nothing here",
-    "The method is not allowed", "Not ready for this request", "The fit took too long",
-    "Something unforeseen failed"
+    "The method is not allowed", "Not ready for this request", "Something that this request needs is missing",
+    "The fit took too long", "Something unforeseen failed"
   )
 )
 
@@ -38,6 +38,12 @@ problem <- function(type, detail, errors = NULL) {
 #' @param detail a sentence that says why, in words for the caller.
 abort_unfittable <- function(detail) {
   stop(errorCondition(detail, class = "seedplumber_unfittable", call = NULL))
+}
+
+#' Ends a model function: this service lacks what the request needs, such as a compiled model (503).
+#' @param detail a sentence that says what, and how it is made.
+abort_unavailable <- function(detail) {
+  stop(errorCondition(detail, class = "seedplumber_unavailable", call = NULL))
 }
 
 #' Ends a model function: a field breaks a rule that its spec cannot express (422), such as the order of rows.

@@ -94,7 +94,7 @@ listen <- function(app, settings) {
 
 new_app <- function(service, dir, settings) {
   log <- new_log(service$name, settings$log_format)
-  metrics <- new_metrics(service$name)
+  metrics <- new_metrics(service$name, names(service$routes))
   pool <- worker_pool(
     dir, settings$workers, settings$queue_length, settings$fit_timeout_secs, log, metrics$observe_fit
   )
@@ -150,8 +150,8 @@ new_app <- function(service, dir, settings) {
 
   refuse_work <- function(req) {
     if (!is_fit(req)) return(NULL)
-    if (draining) return(busy_reply("The service is stopping."))
-    if (!pool$has_room()) busy_reply("Every worker is busy and the queue is full.")
+    if (draining) return(problem_reply("busy", "The service is stopping."))
+    if (!pool$has_room()) problem_reply("busy", "Every worker is busy and the queue is full.")
   }
 
   is_fit <- function(req) req$PATH_INFO %in% names(service$routes)
@@ -173,7 +173,11 @@ new_app <- function(service, dir, settings) {
 
   answer_fit <- function(req) {
     # the queue may have filled while the body came in
-    refuse_work(req) %||% promises::then(pool$submit(req$PATH_INFO, save_body(req)), fit_reply)
+    refusal <- refuse_work(req)
+    if (!is.null(refusal)) return(refusal)
+    body_file <- save_body(req)
+    if (is.null(body_file)) return(fit_reply(no_room()))
+    promises::then(pool$submit(req$PATH_INFO, body_file), fit_reply)
   }
 
   health <- service$health()
@@ -183,8 +187,9 @@ new_app <- function(service, dir, settings) {
   }
 
   readyz <- function() {
-    if (draining) return(busy_reply("The service is stopping."))
-    if (pool$ready()) json_reply("{\"status\":\"ready\"}") else busy_reply("The models are being loaded.")
+    if (draining) return(problem_reply("busy", "The service is stopping."))
+    if (!pool$ready()) return(problem_reply("busy", "The models are being loaded."))
+    json_reply("{\"status\":\"ready\"}")
   }
 
   expose_metrics <- function() {
@@ -222,36 +227,54 @@ token_check <- function(token) {
   expected <- digest(token)
   bearer <- "^bearer +"
   function(header) {
-    header <- header %||% ""
+    header <- header_text(header)
     sent <- digest(trimws(sub(bearer, "", header, ignore.case = TRUE)))
     sum(sent != expected) == 0L && grepl(bearer, header, ignore.case = TRUE)
   }
 }
 
+#' A header's text; "" where it is missing, or no UTF-8, over which regular expressions raise errors.
+header_text <- function(value) if (is.null(value) || !validUTF8(value)) "" else value
+
 is_json <- function(req) {
-  type <- tolower(trimws(sub(";.*", "", req$HTTP_CONTENT_TYPE %||% "")))
+  type <- tolower(trimws(sub(";.*", "", header_text(req$HTTP_CONTENT_TYPE))))
   type == "application/json" && is.null(req$HTTP_CONTENT_ENCODING)
 }
 
-# Bytes of the body as declared; infinite where chunks come and nothing says how many.
+# Bytes of the body as declared; infinite where nothing says how many: chunks come, or the header is empty.
 body_length <- function(req) {
   if (!is.null(req$HTTP_TRANSFER_ENCODING)) return(Inf)
-  as.numeric(req$HTTP_CONTENT_LENGTH %||% 0)
+  length <- as.numeric(req$HTTP_CONTENT_LENGTH %||% 0)
+  if (is.na(length)) Inf else length
 }
 
-# Copies the body to a file for the worker, in pieces, so that this process stays small.
+# Copies the body to a file for the worker, in pieces, so that this process stays small. NULL where the disk
+# has no room for it.
 save_body <- function(req) {
   path <- tempfile("body-")
   target <- file(path, "wb")
-  on.exit(close(target))
-  while (length(piece <- req$rook.input$read(1048576L))) writeBin(piece, target)
-  path
+  size <- 0
+  while (length(piece <- req$rook.input$read(1048576L))) {
+    suppressWarnings(writeBin(piece, target))
+    size <- size + length(piece)
+  }
+  close(target)
+  if (has_size(path, size)) return(path)
+  unlink(path)
+  NULL
 }
+
+#' Whether a file that was written is whole: of a full disk R makes a warning at most.
+has_size <- function(path, size) isTRUE(file.size(path) == size)
+
+no_room <- function() problem("unavailable", "The service's temporary folder is full; try again later.")
 
 # Connections are closed after each reply: on one that is kept, a small second reply waits about 40 ms for the
 # client's delayed acknowledgement, because the server underneath sends head and body apart.
 reply <- function(status, type, body, ...) {
-  list(status = status, headers = list("Content-Type" = type, Connection = "close", ...), body = body)
+  headers <- list("Content-Type" = type, Connection = "close", ...)
+  if (status == 503L) headers[["Retry-After"]] <- as.character(retry_after_secs)
+  list(status = status, headers = headers, body = body)
 }
 
 json_reply <- function(body) reply(200L, "application/json", as.character(body))
@@ -260,8 +283,6 @@ problem_reply <- function(type, detail, ...) {
   problem <- problem(type, detail)
   reply(problem$status, "application/problem+json", problem$body, ...)
 }
-
-busy_reply <- function(detail) problem_reply("busy", detail, "Retry-After" = as.character(retry_after_secs))
 
 # `result` is what the pool resolves to: a status, and the reply as a file or as a string.
 fit_reply <- function(result) {

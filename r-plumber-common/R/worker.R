@@ -11,10 +11,16 @@ worker_start <- function(dir) {
   TRUE
 }
 
+#' Answers the request in `body_file`.
+#' @return list(status, log), with the reply's body in `reply_file`; or list(problem, log) where the disk has
+#'   no room for it.
 worker_answer <- function(path, body_file, reply_file) {
   reply <- answer(worker_state$service, path, readBin(body_file, "raw", file.size(body_file)))
-  writeBin(charToRaw(reply$body), reply_file)
-  list(status = reply$status, log = reply$log)
+  bytes <- charToRaw(reply$body)
+  suppressWarnings(writeBin(bytes, reply_file))
+  if (has_size(reply_file, length(bytes))) return(list(status = reply$status, log = reply$log))
+  unlink(reply_file)
+  list(problem = no_room(), log = reply$log %||% paste0(path, ": the disk has no room for the reply"))
 }
 
 #' Keeps rstan from reading the Stan compiler into a JavaScript engine when it is loaded: some 90 MB in every

@@ -22,7 +22,7 @@ def fit(service: Service, **more: object) -> httpx.Response:
 
 
 def assert_problem(reply: httpx.Response, *statuses: int) -> None:
-    assert reply.status_code in statuses, reply.text
+    assert reply.status_code in statuses, reply.text[:500]
     assert reply.headers["content-type"] == "application/problem+json"
 
 
@@ -53,17 +53,46 @@ def test_a_fit_that_is_out_of_memory_fails_alone(containers: Containers) -> None
     assert killed(service) > 0, "nothing was short of memory"
 
 
+def fill_tmp(service: Service, *, left_kb: int) -> None:
+    fill = f"cat /dev/zero >/tmp/filled; truncate -s -{left_kb}K /tmp/filled"
+    assert b"No space left" in service.container.exec_run(["sh", "-c", fill]).output
+
+
+def empty_tmp(service: Service) -> None:
+    assert service.container.exec_run(["rm", "/tmp/filled"]).exit_code == 0  # noqa: S108 - in the container
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_full_tmp_stops_no_service(containers: Containers, name: str) -> None:
     service = serve(containers, name, tmpfs={"/tmp": SMALL_TMP})  # noqa: S108 - in the container
-    filled = service.container.exec_run(["sh", "-c", "cat /dev/zero >/tmp/filled"])
-    assert b"No space left" in filled.output
-    reply = fit(service)
-    if reply.status_code != 200:
-        assert_problem(reply, 500, 503)
+    fill_tmp(service, left_kb=0)
+    assert_problem(fit(service), 500, 503)
     assert healthy(service)
-    assert service.container.exec_run(["rm", "/tmp/filled"]).exit_code == 0  # noqa: S108
+    empty_tmp(service)
     assert fit(service).status_code == 200
+
+
+def test_a_body_that_tmp_has_no_room_for_is_not_taken_for_another(containers: Containers) -> None:
+    service = serve(containers, "r-irt-plumber", tmpfs={"/tmp": SMALL_TMP})  # noqa: S108 - in the container
+    fill_tmp(service, left_kb=1024)
+    assert fit(service).status_code == 200
+    path, body = next(iter(FITS[service.name].items()))
+    reply = service.post(path, body | {"more": "x" * 5_000_000})
+    assert_problem(reply, 503)
+    assert reply.json()["type"] == "urn:seed-analytics:problem:unavailable"
+    assert fit(service).status_code == 200, "what was written of the body was left behind"
+
+
+def test_a_reply_that_tmp_has_no_room_for_is_not_cut_short(containers: Containers) -> None:
+    service = serve(containers, "r-forecast-plumber", tmpfs={"/tmp": SMALL_TMP})  # noqa: S108 - in the container
+    fill_tmp(service, left_kb=1024)
+    # Its body has 450 kB, its reply 800: /tmp has room for the one or the other.
+    users = [str(user) for user in range(30_000)]
+    score = {"user_id": users, "days_away": [3] * len(users), "x": [0.5] * len(users)}
+    reply = service.post("/survival/fit", FITS[service.name]["/survival/fit"] | {"score": score})
+    assert_problem(reply, 503)
+    assert reply.json()["type"] == "urn:seed-analytics:problem:unavailable"
+    assert fit(service).status_code == 200, "what was written of the reply was left behind"
 
 
 @pytest.fixture

@@ -59,8 +59,9 @@ def start_any(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]
         return
     containers = Containers(connect())
 
-    def start_container(*, token: str | None = None, **env: str) -> Service:
-        return serve(containers, FORECAST, environment=env if token is None else {"INTERNAL_TOKEN": token, **env})
+    def start_container(*, token: str | None = None, ready: bool = True, **env: str) -> Service:
+        environment = env if token is None else {"INTERNAL_TOKEN": token, **env}
+        return serve(containers, FORECAST, ready=ready, environment=environment)
 
     yield start_container
     containers.remove()

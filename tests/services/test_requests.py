@@ -80,6 +80,17 @@ def test_metrics_count_requests_by_route_and_status(service: Served) -> None:
     assert count("401") == before + 1
 
 
+def test_errors_are_counted_from_0_on(start_any: Callable[..., Served]) -> None:
+    families = text_string_to_metric_families(httpx.get(f"{start_any().base_url}/metrics").text)
+    counted = {
+        (sample.labels["route"], sample.labels["status"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "seed_http_requests_total" and sample.labels["method"] == "POST"
+    }
+    assert counted == {(path, status): 0 for path in FITS["r-forecast-plumber"] for status in ("200", "500", "503")}
+
+
 def test_metrics_hold_the_state_of_the_workers(service: Served) -> None:
     families = {f.name: f for f in text_string_to_metric_families(httpx.get(f"{service.base_url}/metrics").text)}
     gauges = {name: family.samples[0].value for name, family in families.items() if family.type == "gauge"}
@@ -159,9 +170,16 @@ def test_a_missing_or_wrong_token_is_unauthorized(service: Served, given: str | 
     assert reply.headers["www-authenticate"] == "Bearer"
 
 
+def test_a_token_that_is_no_utf8_is_unauthorized(service: Served) -> None:
+    headers = {b"Authorization": b"Bearer \xff", b"Content-Type": b"application/json"}
+    reply = httpx.post(service.base_url + first_route(service), content=b"{}", headers=headers)
+    assert_problem(reply, 401, "unauthorized")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
+        {"Content-Type": b"\xff"},
         {"Content-Type": "text/csv"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": ""},
@@ -169,7 +187,7 @@ def test_a_missing_or_wrong_token_is_unauthorized(service: Served, given: str | 
     ],
     ids=str,
 )
-def test_a_body_that_is_not_plain_json_is_unsupported(service: Served, headers: dict[str, str]) -> None:
+def test_a_body_that_is_not_plain_json_is_unsupported(service: Served, headers: dict[str, str | bytes]) -> None:
     assert_problem(post(service, first_route(service), content=b"{}", headers=headers), 415, "unsupported-media-type")
 
 
@@ -288,14 +306,11 @@ def test_any_bytes_are_refused(service: Served, body: bytes) -> None:
     assert reply.headers["content-type"] == PROBLEM
 
 
-# ---- Size
-
-
 def raw_reply(service: Served, head: str, body: Iterable[bytes] = ()) -> bytes:
     """Send a head and a body until the service answers or closes; return what it said."""
     address = urlsplit(service.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
-        connection.sendall(head.replace("\n", "\r\n").encode())
+        connection.sendall(head.replace("\n", "\r\n").encode("latin-1"))
         try:
             for piece in body:
                 connection.sendall(piece)
@@ -312,6 +327,23 @@ def head_of(service: Served, more: str) -> str:
         f"POST {first_route(service)} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         f"Authorization: Bearer {service.token}\n{more}\n\n"
     )
+
+
+HEADERS = ("Authorization", "Content-Type", "Content-Encoding", "Transfer-Encoding", "X-Other")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(HEADERS), value=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n")))
+def test_any_bytes_in_a_header_are_refused(service: Served, name: str, value: str) -> None:
+    sent = {"Authorization": f"Bearer {service.token}", "Content-Type": JSON["Content-Type"], name: value}
+    lines = "\n".join(f"{header}: {given}" for header, given in sent.items())
+    head = f"POST {first_route(service)} HTTP/1.1\nConnection: close\nContent-Length: 2\n{lines}\n\n"
+    reply = raw_reply(service, head + "{}")
+    # Control characters are no header at all: the connection is closed on them.
+    assert reply == b"" or (reply.startswith(b"HTTP/1.1 4") and f"\nContent-Type: {PROBLEM}".encode() in reply)
+
+
+# ---- Size
 
 
 def test_a_declared_gigabyte_is_refused_before_a_byte_of_it_is_sent(service: Served) -> None:
@@ -335,8 +367,14 @@ def test_chunks_without_end_are_refused_unread(service: Served) -> None:
     assert sent < 2**26
 
 
-def test_a_body_above_the_limit_is_refused_and_one_below_is_read(start: Callable[..., RService]) -> None:
-    service = start(MAX_BODY_BYTES="1000")
+def test_an_empty_length_is_no_length(service: Served) -> None:
+    reply = raw_reply(service, head_of(service, "Content-Length: "))
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert b"problem:too-large" in reply
+
+
+def test_a_body_above_the_limit_is_refused_and_one_below_is_read(start_any: Callable[..., Served]) -> None:
+    service = start_any(MAX_BODY_BYTES="1000")
     assert_problem(post(service, "/prophet/fit", content=b" " * 1001), 413, "too-large")
     assert_problem(post(service, "/prophet/fit", content=b" " * 1000), 400, "bad-json")
 

@@ -31,10 +31,34 @@ test_that("a model that was never compiled is missed, with what to run", {
   expect_match(model_problem(nowhere, "brms_gaussian", stamp), "compile.R --brms", fixed = TRUE)
 })
 
-test_that("engine brms without its models is refused with what to run", {
-  nowhere <- withr::local_tempdir()
-  expect_error(load_brms("student", service_dir, nowhere), "compile.R --brms",
-               class = "seedplumber_unfittable")
+test_that("engine brms without its models is unavailable, with what to run", {
+  withr::local_envvar(STAN_MODEL_DIR = withr::local_tempdir())
+  withr::defer(rm(list = ls(loaded_models), envir = loaded_models))
+  rm(list = ls(loaded_models), envir = loaded_models)
+  service <- seedplumber::load_service(service_dir)
+  body <- '{"engine": "brms", "family": "student", "rows": {
+    "user_id": ["a","a","a","b","b","b"], "week": [0,1,2,0,1,2], "score": [0.1,0.4,0.3,0.5,0.2,0.9]}}'
+  reply <- seedplumber::answer(service, "/growth/fit", body)
+  problem <- jsonlite::fromJSON(reply$body)
+  expect_equal(c(reply$status, sub(".*:", "", problem$type)), c("503", "unavailable"))
+  expect_match(problem$detail, "compile.R --brms", fixed = TRUE)
+})
+
+test_that("the models of engine brms may be missing at the start, but not be for another machine", {
+  dir <- withr::local_tempdir()
+  stored <- list.files(model_dir(service_dir), "[.](rds|json)$", full.names = TRUE)
+  file.copy(grep("growth_marginal", stored, value = TRUE), dir)
+  expect_null(start_problems(service_dir, dir))
+  for (family in brms_families) {
+    copied <- file.copy(grep(paste0("brms_", family), stored, value = TRUE), dir)
+    expect_equal(copied, c(TRUE, TRUE))
+    expect_null(start_problems(service_dir, dir))
+    stamp_file <- model_file(dir, paste0("brms_", family), "json")
+    stamp <- jsonlite::fromJSON(stamp_file)
+    writeLines(jsonlite::toJSON(replace(stamp, "brms", "another"), auto_unbox = TRUE), stamp_file)
+    expect_match(start_problems(service_dir, dir), sprintf("brms_%s in .* is for brms another", family))
+    unlink(stamp_file)
+  }
 })
 
 test_that("compile.R leaves what is up to date alone", {
@@ -44,22 +68,6 @@ test_that("compile.R leaves what is up to date alone", {
   said <- system2(rscript, script, stdout = TRUE, stderr = TRUE)
   expect_match(said, "growth_marginal is up to date", all = FALSE)
   expect_equal(file.mtime(file), before)
-})
-
-test_that("compile.R --check compiles nothing and says which model is for another machine, with exit code 78", {
-  check <- function(dir) {
-    arguments <- c(shQuote(file.path(service_dir, "compile.R")), "--check", shQuote(dir))
-    suppressWarnings(system2(rscript, arguments, stdout = TRUE, stderr = TRUE))
-  }
-  expect_match(check(model_dir(service_dir)), "growth_marginal is up to date", all = FALSE)
-  copy <- withr::local_tempdir()
-  files <- model_file(model_dir(service_dir), "growth_marginal", c("rds", "json"))
-  file.copy(files, copy)
-  writeLines(sub(R.version$platform, "another", readLines(files[[2]]), fixed = TRUE), file.path(copy, basename(files[[2]])))
-  said <- check(copy)
-  expect_equal(attr(said, "status"), 78L)
-  expect_match(said, "is for platform another", all = FALSE)
-  expect_match(readLines(file.path(copy, basename(files[[2]]))), "another", all = FALSE)
 })
 
 test_that("the service refuses to start without its model, with exit code 78", {

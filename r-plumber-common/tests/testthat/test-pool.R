@@ -86,3 +86,15 @@ test_that("a worker that cannot load its models is never ready, and that is logg
   expect_false(pool$ready())
   expect_true("worker_lost" %in% pool$heard$events)
 })
+
+test_that("a reply that the disk has no room for is unavailable, not cut short", {
+  reply_file <- tempfile()
+  file.symlink("/dev/full", reply_file)
+  body_file <- tempfile()
+  writeLines('{"x": 1}', body_file)
+  worker_state$service <- load_service(toy_dir("function(body) list(y = body$x)", "function() NULL"))
+  result <- worker_answer("/toy", body_file, reply_file)
+  expect_equal(result$problem$status, 503L)
+  expect_match(result$problem$body, "problem:unavailable")
+  expect_match(result$log, "/toy: the disk has no room")
+})
