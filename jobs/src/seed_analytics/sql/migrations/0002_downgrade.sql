@@ -1,1 +1,0 @@
-ALTER TABLE analytics_runs DROP COLUMN kpi_keys

@@ -1,0 +1,1 @@
+SELECT DISTINCT stage FROM analytics_runs WHERE status = 'succeeded'
