@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chart.conftest import DEFAULT_CRDS, SOURCE
+from chart.conftest import SOURCE
 from chart.harness import rules, schemas, values
 from chart.harness.objects import Obj
 from chart.harness.render import NEWEST, OLDEST, Refused, Release, Renderer, at, merged
@@ -94,7 +94,7 @@ class Validity:
 
 @pytest.fixture(scope="module")
 def validity(request: pytest.FixtureRequest) -> Validity:
-    return Validity(Path(request.config.getoption("--crds", DEFAULT_CRDS)))
+    return Validity(request.config.getoption("--crds"))
 
 
 @pytest.mark.parametrize("base", BASES)
