@@ -28,7 +28,7 @@ service(
         prior_a = optional(record(meanlog = number(), sdlog = number(above = 0)))
       ),
       response = record(
-        model = string(), converged = boolean(), n_iterations = integer(min = 1),
+        model = string(), converged = boolean(), determined = boolean(), n_iterations = integer(min = 1),
         log_likelihood = number(), aic = number(), bic = number(), n_parameters = integer(min = 1),
         n_users = integer(min = 1), n_items = integer(min = 1), n_responses = integer(min = 1),
         components = integer(min = 1),

@@ -4,7 +4,7 @@ growth_formula <- "score ~ week + (week | student)"
 
 #' POST /growth/fit.
 #' @param body the request, as api.R declares it.
-#' @return the reply's fields. A fit with failing diagnostics is returned with warnings that say so: the
+#' @return the reply's fields. A fit whose chains disagree is returned with the diagnostics that say so: the
 #'   caller decides.
 growth_fit <- function(body) {
   check_request(body)
@@ -29,7 +29,7 @@ growth_fit <- function(body) {
     draws = draws_frame(fitted$draws),
     predictions = if (!is.null(body$predict)) predict(body$rows, body$predict$week),
     band = if (!is.null(band)) predict(body$rows[body$rows$user_id %in% band$user_id, ], band$at),
-    warnings = c(fitted$warnings, diagnostic_warnings(fitted$diagnostics)),
+    warnings = c(fitted$warnings, treedepth_warning(fitted$diagnostics)),
     versions = if (body$engine == "brms") list(brms = as.character(utils::packageVersion("brms")))
   )
 }

@@ -8,8 +8,8 @@
 #'   equally able, as in a randomised design); `max_iterations`, `tolerance` (converged when an EM step moves
 #'   no slope or intercept by more).
 #' @return list as in docs/models/irt.md: `items`, `excluded`, `abilities`, `linking`, `population`, `fit` and
-#'   the scalars of the fit. `converged` is FALSE where EM did not settle, or the observed information at the
-#'   end is not positive definite (standard errors are NA then).
+#'   the scalars of the fit. `converged` is FALSE where EM did not settle, `determined` where the observed
+#'   information at the end is not positive definite (standard errors are NA then).
 #' Raises `invalid` (an answer or anchor given twice) and `unfittable` (nothing can be calibrated, items fall
 #' into groups without common learners, or the anchors cannot carry the scale).
 calibrate_irt <- function(body) {
@@ -43,7 +43,8 @@ calibrate_irt <- function(body) {
   dependence <- local_dependence(pass$residual, fitted$item_id)
   list(
     model = body$model,
-    converged = fitted$converged && !is.null(covariance),
+    converged = fitted$converged,
+    determined = !is.null(covariance),
     n_iterations = fitted$n_iterations,
     log_likelihood = pass$log_likelihood,
     aic = -2 * pass$log_likelihood + 2 * design$n_parameters,
@@ -71,7 +72,7 @@ calibrate_irt <- function(body) {
     ),
     dependent_pairs = dependence$pairs,
     warnings = c(
-      fitted$warnings, fit_warnings(fitted, covariance, isTRUE(body$equal_groups)),
+      fitted$warnings, fit_warnings(fitted, isTRUE(body$equal_groups)),
       if (!is.null(body$prior_a)) {
         theta <- stats::setNames(pass$theta, names(fitted$answers))
         key_warning(reversed_items(responses, theta, fitted$item_id))
@@ -257,24 +258,12 @@ check_main_component <- function(found, n_items_apart, least_share = .8) {
   )
 }
 
-fit_warnings <- function(fitted, covariance, equal_groups) {
+fit_warnings <- function(fitted, equal_groups) {
   c(
     if (equal_groups && fitted$components > 1) {
       sprintf(
         "%d groups of items share no learner; they are on one scale only if their learners are equally able.",
         fitted$components
-      )
-    },
-    if (!fitted$converged) {
-      sprintf(
-        "EM has not converged in %d iterations: allow more, or use the 1PL or a prior on a.",
-        fitted$n_iterations
-      )
-    },
-    if (is.null(covariance)) {
-      paste(
-        "The observed information is not positive definite: the answers do not determine the parameters.",
-        "There are no standard errors."
       )
     },
     if (length(fitted$item_id) > max_joint_items) {

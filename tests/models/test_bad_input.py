@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from seed_analytics import stages
 from seed_analytics.errors import ExitCode
+from seed_analytics.settings import IrtSettings
+from seed_analytics.stages import (
+    calibrate_irt_weekly,
+    cluster_segments,
+    fit_bayesian_growth,
+    fit_survival_churn,
+    forecast_prophet,
+    gates,
+)
 from support import Database
 
 Run = Callable[..., int]
@@ -21,8 +33,24 @@ TABLES = {
 KPIS = "SELECT user_id, week_start, kpis FROM weekly_kpi ORDER BY 1, 2"
 THIS_WEEK = "date_trunc('week', now())"
 
+
+def hashed(name: str, learners: str = "user_id") -> str:
+    """SQL: a number between 0 and 1 that is a learner's own and has nothing to do with any other."""
+    return f"('x' || left(md5({learners} || '{name}'), 7))::bit(28)::int / 2^28"
+
+
+ALL_KPIS = ("I_t", "E_t", "R_t", "A_t", "accuracy", "sessions", "mean_gap", "attempts")
+MIN_ANSWERS = IrtSettings.model_fields["mirt_min_answers"].default
 REFUSED = {
     # IRT
+    "items of a few answers": (
+        "calibrate-irt-weekly",
+        "DELETE FROM attempt AS a USING ("
+        "  SELECT item_id, student_id, row_number() OVER (PARTITION BY item_id ORDER BY student_id) AS place"
+        "  FROM (SELECT DISTINCT item_id, student_id FROM attempt) AS answers"
+        f") AS r WHERE a.item_id = r.item_id AND a.student_id = r.student_id AND r.place >= {MIN_ANSWERS}",
+        ("rejected", f"fewer than the {MIN_ANSWERS}"),
+    ),
     "items in two halves that no learner connects": (
         "calibrate-irt-weekly",
         "UPDATE attempt SET item_id = item_id || '-b' WHERE right(md5(student_id), 1) < '8'",
@@ -43,6 +71,13 @@ REFUSED = {
         "cluster-segments",
         """UPDATE weekly_kpi SET kpis = kpis || '{"I_t": 0, "E_t": 0, "R_t": 0, "A_t": 0.5, "accuracy": 0.5, "sessions": 4}'""",
         ("rejected", "no usable feature"),
+    ),
+    "learners without structure": (
+        "cluster-segments",
+        "UPDATE weekly_kpi SET kpis = kpis || jsonb_build_object("
+        + ", ".join(f"'{kpi}', {hashed(kpi)}" for kpi in ALL_KPIS)
+        + ")",
+        ("rejected", "Other seeds give other segments"),
     ),
     # survival
     "nobody who came back": (
@@ -95,6 +130,138 @@ def test_the_last_good_numbers_stay_after(published: Database, run: Run, name: s
     assert numbers(published, stage) == before
 
 
+# What no data provoke reliably: the reply of a real fit with the diagnosis in it.
+DIAGNOSED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "EM that has not converged": (
+        "calibrate-irt-weekly",
+        lambda fit: fit | {"converged": False},
+        "EM did not converge",
+    ),
+    "answers that do not determine the items": (
+        "calibrate-irt-weekly",
+        lambda fit: fit | {"determined": False},
+        "not positive definite",
+    ),
+    "abilities that answers hardly tell apart": (
+        "calibrate-irt-weekly",
+        lambda fit: fit | {"fit": fit["fit"] | {"reliability": gates.RELIABILITY_MIN / 2}},
+        "hardly tell learners apart",
+    ),
+    "segments that depend on the seed": (
+        "cluster-segments",
+        lambda fit: fit | {"segments": replace(fit["segments"], adjusted_rand_index=gates.STABILITY_MIN / 2)},
+        "Other seeds give other segments",
+    ),
+    "separation": (
+        "fit-survival-churn",
+        lambda fit: fit | {"hazard_ratios": fit["hazard_ratios"] | {"hazard_ratio": [None, 1.0, 1.0, 1.0]}},
+        "decides alone who comes back",
+    ),
+    "an S that is too bold on later weeks": (
+        "fit-survival-churn",
+        lambda fit: fit | {"holdout": fit["holdout"] | {"calibration_slope": gates.CALIBRATION_SLOPE[0] / 2}},
+        "S is not calibrated",
+    ),
+    "a forecast without values": (
+        "forecast-prophet",
+        lambda fits: [fit | {"forecast": fit["forecast"] | {"yhat": [None] * 4}} for fit in fits],
+        "weeks without a value",
+    ),
+    "an interval that is upside down": (
+        "forecast-prophet",
+        lambda fits: [
+            fit | {"forecast": fit["forecast"] | {"lower": fit["forecast"]["upper"], "upper": fit["forecast"]["lower"]}}
+            for fit in fits
+        ],
+        "upside down",
+    ),
+    "chains that disagree": (
+        "fit-bayesian-growth",
+        lambda fit: fit | {"diagnostics": fit["diagnostics"] | {"max_rhat": 1.9}},
+        "The chains disagree",
+    ),
+    "few effective draws": (
+        "fit-bayesian-growth",
+        lambda fit: fit | {"diagnostics": fit["diagnostics"] | {"min_ess_tail": gates.ESS_MIN / 2}},
+        "Too few effective draws",
+    ),
+    "divergent transitions": (
+        "fit-bayesian-growth",
+        lambda fit: fit | {"diagnostics": fit["diagnostics"] | {"divergent": 1}},
+        "1 divergent",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIAGNOSED)
+def test_the_last_good_numbers_stay_after_a_fit_with(
+    published: Database, run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage, diagnose, words = DIAGNOSED[name]
+    real = stages.load(stage)
+    monkeypatch.setattr(
+        sys.modules[f"{stages.__name__}.{stage.replace('-', '_')}"],
+        "STAGE",
+        replace(real, fit=lambda run, data: diagnose(real.fit(run, data))),
+    )
+    before = numbers(published, stage)
+    monday = published(f"SELECT {THIS_WEEK}::date::text")[0][0]
+    assert run(published, stage, "--as-of", monday) == ExitCode.REJECTED
+    status, reason = published.runs(stage)[-1]
+    assert (status, words in reason) == ("rejected", True), reason
+    assert numbers(published, stage) == before
+
+
+# Who stays: the n learners, items or weeks with the most answers in the look-back.
+BUSIEST = (
+    "DELETE FROM attempt WHERE {0} NOT IN (SELECT {0} FROM attempt"
+    f" WHERE started_at BETWEEN {THIS_WEEK} - interval '56 days' AND {THIS_WEEK} AND correct IS NOT NULL"
+    " GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {1})"
+)
+LEAST = {
+    "IRT, learners": ("calibrate-irt-weekly", BUSIEST.format("student_id", "{0}"), calibrate_irt_weekly.MIN_LEARNERS),
+    "IRT, items": ("calibrate-irt-weekly", BUSIEST.format("item_id", "{0}"), calibrate_irt_weekly.MIN_ITEMS),
+    "segments, learners": (
+        "cluster-segments",
+        "DELETE FROM weekly_kpi WHERE user_id NOT IN (SELECT user_id FROM weekly_kpi"
+        f" WHERE week_start = ({THIS_WEEK} - interval '7 days')::date AND kpis ? 'A_t' ORDER BY 1 LIMIT {{0}})",
+        cluster_segments.MIN_LEARNERS,
+    ),
+    "survival, returns": (  # each learner keeps two days: one return
+        "fit-survival-churn",
+        "WITH day AS (SELECT DISTINCT student_id, started_at::date AS day FROM attempt"
+        f"  WHERE started_at BETWEEN {THIS_WEEK} - interval '80 days' AND {THIS_WEEK}),"
+        " ranked AS (SELECT *, row_number() OVER (PARTITION BY student_id ORDER BY day) AS place FROM day),"
+        " kept AS (SELECT student_id FROM ranked WHERE place = 2 ORDER BY 1 LIMIT {0})"
+        " DELETE FROM attempt WHERE (student_id, started_at::date) NOT IN ("
+        "  SELECT student_id, day FROM ranked JOIN kept USING (student_id) WHERE place <= 2)",
+        fit_survival_churn.MIN_EVENTS,
+    ),
+    "forecast, weeks": (
+        "forecast-prophet",
+        f"DELETE FROM weekly_kpi WHERE week_start < {THIS_WEEK} - interval '{{0}} weeks'",
+        forecast_prophet.MIN_WEEKS,
+    ),
+    "growth, learners": ("fit-bayesian-growth", BUSIEST.format("student_id", "{0}"), fit_bayesian_growth.MIN_LEARNERS),
+    "growth, weeks": (
+        "fit-bayesian-growth",
+        f"DELETE FROM attempt WHERE started_at < {THIS_WEEK} - interval '{{0}} weeks'",
+        fit_bayesian_growth.MIN_WEEKS,
+    ),
+}
+
+
+@pytest.mark.parametrize("enough", [True, False], ids=["enough", "one less"])
+@pytest.mark.parametrize("name", LEAST)
+def test_a_stage_skips_below_its_least(published: Database, run: Run, name: str, enough: bool) -> None:
+    stage, keep, least = LEAST[name]
+    published(keep.format(least if enough else least - 1))
+    monday = published(f"SELECT {THIS_WEEK}::date::text")[0][0]
+    run(published, stage, "--as-of", monday)
+    status, reason = published.runs(stage)[-1]
+    assert (status == "skipped") is not enough, (status, reason)
+
+
 def numbers(database: Database, stage: str) -> dict[str, list[tuple[Any, ...]]]:
     tables = {name: database(f"SELECT t::text FROM {name} AS t ORDER BY 1") for name in TABLES[stage]}
     if not tables.get("anomalies", True):
@@ -110,17 +277,58 @@ def in_week(weeks_ago: int, value: float) -> str:
 
 
 FLAGGED = {
-    "a constant metric": ("""UPDATE weekly_kpi SET kpis = kpis || '{"I_t": 0.25}'""", "The metric is constant"),
-    "one enormous week": (in_week(5, 1e6), "left out of the fit"),
+    "a constant metric": (
+        "forecast-prophet",
+        """UPDATE weekly_kpi SET kpis = kpis || '{"I_t": 0.25}'""",
+        "The metric is constant",
+    ),
+    "one enormous week": ("forecast-prophet", in_week(5, 1e6), "left out of the fit"),
+    "more segments than distinct learners": (
+        "cluster-segments --cluster-n-clusters 5",
+        "UPDATE weekly_kpi SET kpis = kpis || CASE WHEN user_id < 'learner-000100'"
+        """ THEN '{"I_t": 0.1, "E_t": 1, "R_t": 0, "A_t": 0.9, "accuracy": 0.9, "sessions": 9}'"""
+        """ ELSE '{"I_t": -0.1, "E_t": 0, "R_t": 0, "A_t": 0.1, "accuracy": 0.3, "sessions": 1}' END::jsonb""",
+        "5 clusters were asked for, but only 2 distinct learners are there",
+    ),
+    "a feature that repeats another": (
+        "cluster-segments",
+        """UPDATE weekly_kpi SET kpis = kpis || jsonb_build_object('sessions', 10 * (kpis ->> 'A_t')::float)""",
+        "the same as",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FLAGGED)
-def test_a_forecast_is_published_and_says_of(published: Database, run: Run, name: str) -> None:
-    damage, words = FLAGGED[name]
+def test_numbers_are_published_and_it_is_said_of(published: Database, run: Run, name: str) -> None:
+    command, damage, words = FLAGGED[name]
     published(damage)
-    assert run(published, "forecast-prophet") == ExitCode.OK
-    status, reason = published.runs("forecast-prophet")[-1]
+    assert run(published, *command.split()) == ExitCode.OK
+    status, reason = published.runs(command.split()[0])[-1]
+    assert (status, words in reason) == ("succeeded", True), reason
+
+
+SAID: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "every visit was followed by another": (
+        lambda fit: fit | {"warnings": ["Every visit was followed by another: nothing is censored."]},
+        "nothing is censored",
+    ),
+    "hazards are not proportional": (
+        lambda fit: fit | {"ph_test": {"term": ["accuracy_28d"], "chisq": [99.0], "df": [1], "p": [1e-9]}},
+        "Hazards are not proportional for accuracy_28d",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_survival_is_published_and_it_is_said_that(
+    published: Database, run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    alter, words = SAID[name]
+    real = fit_survival_churn.STAGE
+    monkeypatch.setattr(fit_survival_churn, "STAGE", replace(real, fit=lambda run, data: alter(real.fit(run, data))))
+    monday = published(f"SELECT {THIS_WEEK}::date::text")[0][0]
+    assert run(published, "fit-survival-churn", "--as-of", monday) == ExitCode.OK
+    status, reason = published.runs("fit-survival-churn")[-1]
     assert (status, words in reason) == ("succeeded", True), reason
 
 
@@ -152,7 +360,9 @@ def test_an_item_that_abler_learners_get_wrong_is_said(published: Database, run:
         " ORDER BY n_responses DESC LIMIT 1"
     )
     published("UPDATE attempt SET correct = NOT correct WHERE item_id = %s", item)
-    assert run(published, "calibrate-irt-weekly", "--mirt-prior-a-sdlog", sdlog) == ExitCode.OK
+    assert (
+        run(published, "calibrate-irt-weekly", "--mirt-prior-a-sdlog", sdlog, "--mirt-linking", "fixed") == ExitCode.OK
+    )
     if sdlog == "0":  # left out, with the reason
         reasons = published(
             "SELECT reason FROM irt_item_params WHERE item_id = %s AND a IS NULL"

@@ -15,6 +15,7 @@ def irt_fit(**changes: Any) -> dict[str, Any]:
     items = 20
     fit = {
         "converged": True,
+        "determined": True,
         "n_iterations": 30,
         "warnings": [],
         "items": {
@@ -137,12 +138,13 @@ def test_survival_refuses_separation(ratio: float | None, accepted: bool) -> Non
     assert gates.survival(fit).accepted is accepted
 
 
-def test_survival_says_when_hazards_are_not_proportional() -> None:
+@pytest.mark.parametrize(("p", "said"), [(gates.PH_REMARK_P, False), (gates.PH_REMARK_P * (1 - 1e-9), True)])
+def test_survival_says_when_hazards_are_not_proportional(p: float, said: bool) -> None:
     fit = survival_fit()
-    fit["ph_test"]["p"] = [gates.PH_REMARK_P / 2, 0.4]
+    fit["ph_test"]["p"] = [p, 0.4]
     verdict = gates.survival(fit)
     assert verdict.accepted
-    assert "not proportional for x" in str(verdict)
+    assert ("not proportional for x" in str(verdict)) is said
 
 
 def test_survival_without_later_weeks_passes_and_says_so() -> None:
@@ -151,9 +153,22 @@ def test_survival_without_later_weeks_passes_and_says_so() -> None:
     assert "Too few later weeks" in str(verdict)
 
 
-def test_irt_that_did_not_converge_is_refused() -> None:
-    assert "did not converge" in str(gates.irt(irt_fit(converged=False)))
-    assert not gates.irt(irt_fit(converged=False)).accepted
+@pytest.mark.parametrize(
+    ("name", "words"), [("converged", "EM did not converge in 30"), ("determined", "not positive definite")]
+)
+def test_irt_without_a_maximum_is_refused_for_its_own_reason(name: str, words: str) -> None:
+    [fault] = gates.irt(irt_fit(**{name: False})).faults
+    assert words in fault
+
+
+def test_reliability_at_the_threshold_orders_two_learners_as_its_comment_says() -> None:
+    rng = np.random.default_rng(1)
+    ability = rng.normal(size=(100_000, 2))
+    noise = np.sqrt(1 / gates.RELIABILITY_MIN - 1)
+    estimate = ability + noise * rng.normal(size=ability.shape)
+    right = (np.diff(ability) * np.diff(estimate) > 0).mean()
+    assert right == pytest.approx(0.5 + np.arcsin(np.sqrt(gates.RELIABILITY_MIN)) / np.pi, abs=0.006)
+    assert round(100 * right) == pytest.approx(68, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +209,13 @@ def test_irt_names_items_with_an_odd_discrimination(a: float, said: bool) -> Non
     assert ("i7" in str(verdict)) is said
 
 
-@pytest.mark.parametrize(("vague", "said"), [(2, False), (3, True)])
-def test_irt_says_when_difficulties_are_hardly_known(vague: int, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("se_b", "vague", "said"),
+    [(gates.SE_B_MAX + 1e-9, 2, False), (gates.SE_B_MAX + 1e-9, 3, True), (gates.SE_B_MAX, 3, False)],
+)
+def test_irt_says_when_difficulties_are_hardly_known(se_b: float, vague: int, said: bool) -> None:
     fit = copy.deepcopy(irt_fit())
-    fit["items"]["se_b"][:vague] = [gates.SE_B_MAX + 1e-9] * vague
+    fit["items"]["se_b"][:vague] = [se_b] * vague
     assert ("hardly known" in str(gates.irt(fit))) is said
 
 

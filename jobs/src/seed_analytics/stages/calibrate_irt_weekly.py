@@ -55,7 +55,7 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
     reply = client("r-irt-plumber", settings).post(
         "/irt/calibrate",
         body,
-        expect=("items", "abilities", "excluded", "converged", "fit", "versions"),
+        expect=("items", "abilities", "excluded", "converged", "determined", "fit", "versions"),
     )
     run.versions |= reply["versions"]
     return reply

@@ -24,9 +24,11 @@ CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to
 PH_REMARK_P = 0.001  # large samples reject every hypothesis: said, not refused
 HAZARD_RATIO_MAX = 1000.0  # a covariate that decides alone: separation
 CALIBRATED_MIN = 0.5  # share of the answered items
-RELIABILITY_MIN = 0.3  # of the abilities; below, nine tenths of the order of two learners is chance
+# Of the abilities. Estimates correlate with the truth as its root, so that of two learners the abler one is put first
+# with probability 1/2 + asin(sqrt(reliability)) / pi (bivariate normal): 68 % here, where chance alone has 50 %.
+RELIABILITY_MIN = 0.3
 LINKING_SLOPE = (0.5, 2.0)  # unit of ability by the anchors, against the calibrated learners' own
-LINKING_RMSE_MAX = 0.5  # how far anchors are from their old difficulties, in standard deviations of ability
+LINKING_RMSE_MAX = 0.5  # how far anchors are from their old difficulties, in units of those
 A_USUAL = (0.2, 4.0)  # discrimination that tests show
 SE_B_MAX, VAGUE_SHARE = 1.0, 0.1  # difficulty known to a standard deviation of ability; share of items beyond it
 
@@ -37,7 +39,12 @@ def irt(fit: dict[str, Any]) -> Verdict:
     fitted, left_out = len(items["item_id"]), len(excluded["item_id"])
     faults, remarks = [], [str(warning) for warning in fit["warnings"]]
     if not fit["converged"]:
-        faults.append(f"EM did not converge in {fit['n_iterations']} iterations")
+        faults.append(f"EM did not converge in {fit['n_iterations']} iterations: use the 1PL, or a prior on a")
+    if not fit["determined"]:
+        faults.append(
+            "The answers do not determine the parameters: the information at the estimates is not positive definite, "
+            "and there are no standard errors"
+        )
     if fitted < CALIBRATED_MIN * (fitted + left_out):
         faults.append(f"Only {fitted} of {fitted + left_out} items could be calibrated: {_some(excluded['reason'], 1)}")
     reliability = fit["fit"]["reliability"]
@@ -64,8 +71,8 @@ def _linking_faults(linking: dict[str, Any] | None) -> list[str]:
         )
     if linking and linking["rmse"] > LINKING_RMSE_MAX:
         faults.append(
-            f"The anchors have moved against each other: {linking['rmse']:.2f} standard deviations of ability "
-            f"from where they were, above {LINKING_RMSE_MAX}. Has an anchor item been changed?"
+            f"The anchors have moved against each other: {linking['rmse']:.2f} from their known difficulties on the "
+            f"anchors' own scale, above {LINKING_RMSE_MAX}. Has an anchor item been changed?"
         )
     return faults
 
