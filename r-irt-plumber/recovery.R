@@ -1,22 +1,26 @@
 # How well items are recovered, by how many learners there are and how many answers each has given.
 #
-#   Rscript r-irt-plumber/recovery.R [REPLICATIONS [SEED [PICTURE.svg]]] > recovery.csv
+#   Rscript r-irt-plumber/recovery.R [REPLICATIONS [SEED [MODELS [PICTURE.svg]]]] > recovery.csv
 #
 # Truth: 50 items, log a ~ N(0, .3), b ~ N(0, 1), abilities N(0, 1); each learner answers items drawn at
-# random.
+# random. MODELS, comma-separated: 2PL, 1PL, and 2PL+prior, which is what the stage fits unless told otherwise
+# (MIRT_PRIOR_A_SDLOG).
 
 grid <- expand.grid(
-  n_users = c(400, 800, 3000), n_each = c(10, 25), model = c("2PL", "1PL"), stringsAsFactors = FALSE
+  n_users = c(400, 800, 3000), n_each = c(10, 25), model = c("2PL+prior", "2PL", "1PL"),
+  stringsAsFactors = FALSE
 )
+default_prior <- list(meanlog = 0, sdlog = 0.5)
 
 #' One simulated calibration: a data frame of true and estimated items, and the share of abilities covered.
 recover <- function(n_users, n_each, model, seed) {
-  simulated <- if (model == "2PL") {
-    simulate_answers(n_users, 50, n_each, seed)
-  } else {
+  simulated <- if (model == "1PL") {
     simulate_answers(n_users, 50, n_each, seed, a = rep(1, 50))
+  } else {
+    simulate_answers(n_users, 50, n_each, seed)
   }
-  fit <- calibrate(simulated$responses, model)
+  prior <- if (model == "2PL+prior") default_prior
+  fit <- calibrate(simulated$responses, sub("[+].*", "", model), prior_a = prior)
   ability <- simulated$theta[as.integer(substring(fit$abilities$user_id, 2))]
   found <- merge(simulated$items, fit$items, by = "item_id", suffixes = c("_true", ""))
   found$theta_covered <- mean(abs(fit$abilities$theta - ability) <= stats::qnorm(.975) * fit$abilities$se)
@@ -73,6 +77,8 @@ source(file.path(service_dir, "tests", "testthat", "helper-data.R"))
 arguments <- commandArgs(TRUE)
 replications <- if (length(arguments) > 0) as.integer(arguments[1]) else 12
 seed <- if (length(arguments) > 1) as.integer(arguments[2]) else 1
+models <- if (length(arguments) > 2) strsplit(arguments[3], ",")[[1]] else c("2PL", "1PL")
+grid <- grid[grid$model %in% models, ]
 cells <- split(grid, seq_len(nrow(grid)))
 utils::write.csv(do.call(rbind, lapply(cells, judge, replications, seed)), row.names = FALSE)
-if (length(arguments) > 2) plot_recovery(recover(800, 25, "2PL", seed), arguments[3])
+if (length(arguments) > 3) plot_recovery(recover(800, 25, "2PL", seed), arguments[4])

@@ -8,9 +8,9 @@ test_that("the 2PL of LSAT6 is the published one", {
   )
   expect_true(fit$converged)
   expect_lt(max(abs(fit$items$a - published$a)), 2e-3)
-  # ltm's optimiser ended at a gradient of .024, in a direction along which the likelihood is flat: b of Q5 is
-  # 2.3e-3 from the maximum, a 400th of its standard error. What the likelihood does fix is a b.
-  expect_lt(max(abs(fit$items$b - published$b)), 3e-3)
+  # b of Q5 is 2.3e-3 away: ltm's printout reports max(|grad|) 0.024, its optimiser stopped before the
+  # maximum. It is held by the next test and, to a direct maximisation, in tests/models/test_irt.py.
+  expect_lt(max(abs(fit$items$b - published$b)[1:4]), 2e-3)
   expect_lt(max(abs(fit$items$a * fit$items$b - published$a * published$b)), 2e-3)
   expect_lt(max(abs(fit$items$se_a - published$se_a)), 1e-3)
   expect_lt(max(abs(fit$items$se_b - published$se_b)), 2e-3)
@@ -19,13 +19,25 @@ test_that("the 2PL of LSAT6 is the published one", {
   expect_lt(abs(fit$bic - 5002.384), 1e-3)
 })
 
-test_that("no published parameters have a higher likelihood than the estimates", {
+test_that("the likelihood of LSAT6 is level at the estimates and still rises at the published ones", {
   answers <- scored_responses(lsat6())
   blocks <- response_blocks(answers, levels(answers$user_id), levels(answers$item_id))
-  a <- c(.8253715, .7229499, .8904748, .6885502, .6574516)
-  b <- c(-3.3597341, -1.3696497, -.2798983, -1.8659189, -3.1235725)
-  published <- e_step(blocks, list(slope = a, intercept = -a * b), ability_grid())$log_likelihood
-  expect_gt(calibrate(lsat6())$log_likelihood, published)
+  log_likelihood <- function(x) {
+    e_step(blocks, list(slope = x[1:5], intercept = x[6:10]), ability_grid())$log_likelihood
+  }
+  steepest <- function(x) {
+    step <- diag(1e-3, 10)
+    max(abs(apply(step, 1, function(by) log_likelihood(x + by) - log_likelihood(x - by)))) / 2e-3
+  }
+  parameters <- function(a, b) c(a, -a * b)
+  fit <- with(calibrate(lsat6())$items, parameters(a, b))
+  published <- parameters(
+    c(.8253715, .7229499, .8904748, .6885502, .6574516),
+    c(-3.3597341, -1.3696497, -.2798983, -1.8659189, -3.1235725)
+  )
+  expect_gt(log_likelihood(fit), log_likelihood(published))
+  expect_lt(steepest(fit), 1e-3)
+  expect_lt(abs(steepest(published) - .024), 2e-3) # what ltm printed
 })
 
 test_that("the 1PL of LSAT6 is the published one", {
