@@ -23,6 +23,10 @@ mean_of <- function(fitted, column = "mean") {
   stats::setNames(fitted$summary[[column]], fitted$summary$parameter)
 }
 
+# How far each parameter is from its peer, as a share of it. expect_equal(tolerance =) compares the mean of a
+# vector's differences with the vector's mean: one parameter may be far off among good ones.
+farthest <- function(found, expected) max(abs(found / expected - 1))
+
 # A fit without draws, for its log density.
 unsampled <- function(terms) {
   data <- terms[stan_data]

@@ -1,21 +1,60 @@
-test_that("sleepstudy agrees with REML and with brms", {
+sleepstudy_scale <- 200 # ms: the priors are then flat over what the data allow
+
+sleepstudy_draws <- local({
   data <- sleepstudy()
-  scale <- 200 # the priors are flat over what the data allow
   rows <- data.frame(user_id = as.character(data$Subject), week = data$Days / 9,
-                     score = (data$Reaction - 300) / scale)
-  fitted <- fit_rows(rows, n_samples = 4000, seed = 1)
-  draws <- draws_frame(fitted$draws)
-  intercept <- 300 + scale * draws$b_Intercept
-  slope <- scale * draws$b_week / 9
-  # REML, Bates et al., J Stat Softw 67 (2015) 1, section 1.2: 251.405, 10.467, residual 25.592
-  expect_lt(abs(mean(intercept) - 251.405), 0.1 * stats::sd(intercept))
-  expect_lt(abs(mean(slope) - 10.467), 0.1 * stats::sd(slope))
-  expect_equal(stats::median(scale * draws$sigma), 25.592, tolerance = 0.02)
-  # brms with its default priors: 251.30 (7.38), 10.426 (1.708), sigma 25.91
-  expect_lt(abs(mean(intercept) - 251.30), 0.1 * 7.38)
-  expect_lt(abs(mean(slope) - 10.426), 0.1 * 1.708)
-  expect_equal(c(stats::sd(intercept), stats::sd(slope)), c(7.38, 1.708), tolerance = 0.05)
-  expect_equal(mean(scale * draws$sigma), 25.91, tolerance = 0.01)
+                     score = (data$Reaction - 300) / sleepstudy_scale)
+  draws <- draws_frame(fit_rows(rows, n_samples = 4000, seed = 1)$draws)
+  ms <- sleepstudy_scale
+  with(draws, data.frame(intercept = 300 + ms * b_Intercept, slope = ms * b_week / 9,
+                         sd_intercept = ms * sd_Intercept, sd_slope = ms * sd_week / 9, cor = cor,
+                         sigma = ms * sigma))
+})
+
+# Bates, Maechler, Bolker & Walker, J Stat Softw 67 (2015) 1: summary(lmer(Reaction ~ Days + (Days | Subject),
+# sleepstudy)), in ms.
+sleepstudy_reml <- c(intercept = 251.405, slope = 10.467, sd_intercept = 24.74, sd_slope = 5.92, cor = 0.07,
+                     sigma = 25.592)
+
+test_that("the published REML fit of sleepstudy is nlme's, too", {
+  reml <- nlme::lme(Reaction ~ Days, random = ~ Days | Subject, data = sleepstudy())
+  variances <- nlme::VarCorr(reml)
+  found <- c(nlme::fixef(reml), as.numeric(variances[1:2, "StdDev"]), as.numeric(variances[2, "Corr"]),
+             reml$sigma)
+  expect_lt(max(abs(found - sleepstudy_reml)), 6e-3) # what two printed decimals leave
+})
+
+test_that("sleepstudy's population mean is REML's", {
+  for (name in c("intercept", "slope")) {
+    draws <- sleepstudy_draws[[name]]
+    expect_lt(abs(mean(draws) - sleepstudy_reml[[name]]), 0.1 * stats::sd(draws))
+  }
+})
+
+test_that("sleepstudy's residual sd is REML's", {
+  expect_lt(farthest(stats::median(sleepstudy_draws$sigma), sleepstudy_reml[["sigma"]]), 0.02)
+})
+
+test_that("sleepstudy's sds of subjects have REML's in the middle half of their posterior", {
+  # REML is the highest point of what is a skew posterior with 18 subjects; with 2,000 the two agree (below).
+  for (name in c("sd_intercept", "sd_slope", "cor")) {
+    below <- mean(sleepstudy_draws[[name]] < sleepstudy_reml[[name]])
+    expect_gt(below, 0.25)
+    expect_lt(below, 0.75)
+  }
+})
+
+# brms with its default priors, brm(Reaction ~ Days + (Days | Subject), sleepstudy): of a run, not of a
+# publication.
+sleepstudy_brms <- list(mean = c(intercept = 251.30, slope = 10.426, sigma = 25.91),
+                        sd = c(intercept = 7.38, slope = 1.708))
+
+test_that("sleepstudy's posterior is brms's", {
+  means <- colMeans(sleepstudy_draws[c("intercept", "slope")])
+  expect_lt(max(abs(means - sleepstudy_brms$mean[1:2]) / sleepstudy_brms$sd), 0.1)
+  sds <- vapply(sleepstudy_draws[c("intercept", "slope")], stats::sd, 0)
+  expect_lt(farthest(sds, sleepstudy_brms$sd), 0.05)
+  expect_lt(farthest(mean(sleepstudy_draws$sigma), sleepstudy_brms$mean[["sigma"]]), 0.01)
 })
 
 test_that("many students with missing weeks agree with nlme's REML", {
