@@ -49,6 +49,7 @@ class Predictions:
     """One row a learner and prediction date, where the learner was then away for less than the threshold.
 
     Attributes:
+        learner: whose prediction it is.
         survival: S as published, 0..1.
         gap_only: the same by who knows the days away only: from the published Kaplan-Meier curve.
         back: 1 where the learner did come back in time, else 0.
@@ -59,6 +60,7 @@ class Predictions:
 
     """
 
+    learner: NDArray[np.str_]
     survival: Floats
     gap_only: Floats
     back: Floats
@@ -72,6 +74,7 @@ class Predictions:
         last = self.deadline - timedelta(days=THRESHOLD)
         kept = self.made <= last.toordinal()
         return Predictions(
+            self.learner[kept],
             *(column[kept] for column in (self.survival, self.gap_only, self.back, self.made)),
             [day for day in self.dates if day <= last],
             {day: reason for day, reason in self.rejected.items() if day <= last},
@@ -84,17 +87,32 @@ class Predictions:
 
     def calibration(self) -> tuple[float, float]:
         """Intercept and slope of logit P(back) on logit S (Cox, Biometrika 45:562, 1958): 0 and 1 where calibrated."""
-        return calibration_line(self.survival, self.back)
+        return calibration_line(self.survival, self.back, np.ones_like(self.back))
+
+    def gain(self) -> float:
+        """How much the Brier score of who knows the days away only is above that of S."""
+        return self.brier(self.gap_only) - self.brier(self.survival)
+
+    def intervals(self, times: int = 500, seed: int = 1) -> tuple[Floats, Floats]:
+        """95 % intervals of the gain and of the calibration slope: bootstrap of learners, whose rows are alike."""
+        _, who = np.unique(self.learner, return_inverse=True)
+        gained = (self.gap_only - self.back) ** 2 - (self.survival - self.back) ** 2
+        rng = np.random.default_rng(seed)
+        learners = who.max() + 1
+        drawn = [np.bincount(rng.integers(learners, size=learners), minlength=learners)[who] for _ in range(times)]
+        gains = [np.average(gained, weights=weight) for weight in drawn]
+        slopes = [calibration_line(self.survival, self.back, weight)[1] for weight in drawn]
+        return np.quantile(gains, [0.025, 0.975]), np.quantile(slopes, [0.025, 0.975])
 
 
-def calibration_line(predicted: Floats, happened: Floats) -> tuple[float, float]:
+def calibration_line(predicted: Floats, happened: Floats, weight: Floats) -> tuple[float, float]:
     """Intercept and slope of the logistic regression of what happened on the logit of its prediction."""
     x = np.column_stack([np.ones_like(predicted), logit(np.clip(predicted, 1e-6, 1 - 1e-6))])
     sign = 2 * happened - 1
 
     def loss(beta: Floats) -> tuple[float, Floats]:
         z = x @ beta
-        return -log_expit(sign * z).sum(), -x.T @ (happened - expit(z))
+        return -(weight * log_expit(sign * z)).sum(), -x.T @ (weight * (happened - expit(z)))
 
     intercept, slope = minimize(loss, np.array([0.0, 1.0]), jac=True, method="BFGS").x
     return float(intercept), float(slope)
@@ -112,7 +130,7 @@ def predict(
     as_of = min(seen[0] for seen in days.values()) + timedelta(days=FIRST)
     deadline = database(DEADLINE)[0][0]
     last = max(seen[-1] for seen in days.values()) if to_the_close else deadline
-    rows: list[tuple[float, float, bool, int]] = []
+    rows: list[tuple[str, float, float, bool, int]] = []
     dates: list[date] = []
     rejected: dict[date, str] = {}
     while as_of <= last - timedelta(days=THRESHOLD):
@@ -125,13 +143,13 @@ def predict(
         else:
             rejected[as_of] = reason
         as_of += timedelta(days=stride)
-    survival, gap_only, back, made = np.array(rows, float).T
-    return Predictions(survival, gap_only, back, made, dates, rejected, deadline)
+    learner, *columns = zip(*rows, strict=True)
+    return Predictions(np.array(learner), *(np.array(column, float) for column in columns), dates, rejected, deadline)
 
 
 def _followed(
     database: Database, days: dict[str, NDArray[np.object_]], as_of: date
-) -> Iterator[tuple[float, float, bool]]:
+) -> Iterator[tuple[str, float, float, bool]]:
     curve = database("SELECT survival_curve FROM survival_fit_meta ORDER BY run_id DESC LIMIT 1")[0][0]
     unseen = dict(zip(curve["day"], curve["survival"], strict=True))
     for user, risk, away in database("SELECT user_id, risk, days_away FROM survival_risk"):
@@ -139,7 +157,7 @@ def _followed(
             later = days[user][days[user] >= as_of]
             # The last complete day is the one before as_of, `away` days after the last visit.
             back = later.size > 0 and (later[0] - as_of).days + 1 + away <= THRESHOLD
-            yield 1 - risk, 1 - unseen[THRESHOLD] / unseen[int(away)], back
+            yield user, 1 - risk, 1 - unseen[THRESHOLD] / unseen[int(away)], back
 
 
 # ---- The table and the picture of the pages
@@ -176,15 +194,17 @@ def draw(found: dict[str, Predictions], file: Path) -> None:
 
 
 HEAD = ["course", "predictions end before", "dates", "rejected", "predictions", "came back"]
-HEAD += ["Brier: S", "days away only", "base rate", "calibration slope"]
+HEAD += ["Brier: S", "days away only", "base rate", "days away only less S (95 %)", "calibration slope (95 %)"]
 
 
 def row(course: str, seen: Predictions, until: str) -> list[str]:
     """One row of the table under HEAD."""
     base, (_, slope) = float(seen.back.mean()), seen.calibration()
+    gain, around = seen.intervals()
     briers = [f"{seen.brier(p):.4f}" for p in (seen.survival, seen.gap_only, base)]
     counts = [f"{count:,}" for count in (len(seen.dates), len(seen.rejected), len(seen.back))]
-    return [course, until, *counts, f"{base:.3f}", *briers, f"{slope:.2f}"]
+    gained = f"{seen.gain():.4f} ({gain[0]:.4f} to {gain[1]:.4f})"
+    return [course, until, *counts, f"{base:.3f}", *briers, gained, f"{slope:.2f} ({around[0]:.2f} to {around[1]:.2f})"]
 
 
 def measure(picture: Path) -> tuple[list[list[str]], list[str]]:

@@ -21,15 +21,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import activity
 import held_out
+import held_out_scores
+import httpx
 import numpy as np
 import planted
 import sklearn
 from numpy.typing import NDArray
 from ranks import chi_square, ecdf
 from scipy.stats import norm
+from seed_analytics.local import RService
 from support import ROOT
 
 DOCS = ROOT / "docs" / "models"
@@ -134,10 +138,9 @@ R-hat at most 1.01 in {np.mean(ranks["max_rhat"] <= 1.01):.2%} of the fits, ESS 
     return text, how
 
 
-def irt(arguments: argparse.Namespace) -> tuple[str, str]:
-    """Recovery of items by sample size."""
-    n = arguments.replications
-    found = read(r("r-irt-plumber/recovery.R", str(n), "1", DOCS / "irt-recovery.svg"))
+def recovery(replications: int, models: str, *picture: Path) -> str:
+    """Table of the recovery of items by sample size."""
+    found = read(r("r-irt-plumber/recovery.R", str(replications), "1", models, *picture))
     head = ["model", "learners", "answers a learner", "answers an item", "fitted"]
     head += [f"{what} of {name}" for name in "ab" for what in ("bias", "RMSE", "coverage")] + ["coverage of theta"]
     rows = [
@@ -152,10 +155,16 @@ def irt(arguments: argparse.Namespace) -> tuple[str, str]:
         ]
         for row in found
     ]
-    text = f"""Bias, root mean square error and coverage of 95 % intervals over {n} simulations a row, of 50 items each
+    return f"""Bias, root mean square error and coverage of 95 % intervals over {replications} simulations a row, of 50 items each
 ([IRT](irt.md)):
 
-{table(head, rows)}
+{table(head, rows)}"""
+
+
+def irt(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Recovery of items by maximum likelihood."""
+    n = arguments.replications
+    text = f"""{recovery(n, "2PL,1PL", DOCS / "irt-recovery.svg")}
 
 1PL has one discrimination a simulation, so that its coverage of a is known to {100 * (0.95 * 0.05 / n) ** 0.5:.0f} points (standard error) here.
 
@@ -236,6 +245,15 @@ def grid(engine: str, lengths: tuple[int, ...], offs: tuple[int, ...], series: i
     }
     sources = [service / "grid.R", service / "R" / "prophet.R"]
     return pieces(commands, sources, versions("prophet"), jobs)
+
+
+def irt_prior(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Recovery of items by what the stage fits unless told otherwise: the 2PL with its default prior."""
+    text = f"""What the stage fits unless told otherwise: the 2PL with log a ~ N(0, .5²) before. The simulations of
+[the section above](#irt), in which log a ~ N(0, .3²).
+
+{recovery(arguments.replications, "2PL+prior")}"""
+    return text, made(versions("Matrix"))
 
 
 def forecast(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -328,7 +346,8 @@ def survival(arguments: argparse.Namespace) -> tuple[str, str]:
     rows, rejected = held_out.measure(DOCS / "survival-later-weeks.svg")
     text = "\n".join(
         [
-            "S as published inside three courses of OULAD, and who then came back ([survival](survival.md)):\n",
+            "S as published inside three courses of OULAD, and who then came back ([survival](survival.md)). "
+            "Intervals: 500 bootstrap samples of learners.\n",
             table(held_out.HEAD, rows),
             *(f"\nRejected: {sentence}" for sentence in rejected),
             "\n![Share of learners who came back in time, by predicted S](survival-later-weeks.svg)",
@@ -337,19 +356,48 @@ def survival(arguments: argparse.Namespace) -> tuple[str, str]:
     return text, made(versions("survival"))
 
 
+def growth_oulad(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Chances of growth beside the last assessment of every presentation of OULAD; the table stands in growth.md too."""
+    with RService("r-brms-plumber") as service:
+        service.wait_ready()
+        headers = {"Authorization": f"Bearer {service.token}"}
+
+        def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
+            reply = httpx.post(service.base_url + path, json=body, headers=headers, timeout=600)
+            return dict(reply.raise_for_status().json())
+
+        found = {name: held_out_scores.judge(ask, name) for name in held_out_scores.deadlines()}
+    rows = [seen.row(name) for name, seen in found.items()]
+    rows.append(held_out_scores.together(found.values()).row("all"))
+    slopes = [seen.slope() for seen in found.values()]
+    beaten = sum(
+        seen.brier(seen.chance) < min(seen.brier(seen.base_rate), seen.brier(seen.last)) for seen in found.values()
+    )
+    text = f"""Chances that the score of a presentation's last assessment is at least the median of those before it, by the
+fit of what was submitted up to halfway between the last two deadlines ([growth](growth.md)). Every presentation with
+three assessments before its last, by this one rule; P is better than both simple forecasts in {beaten} of {len(found)},
+and its slope within .8 to 1.2 in {sum(0.8 < slope < 1.2 for slope in slopes)}:
+
+{table(held_out_scores.HEAD, rows)}"""
+    return text, made(versions("rstan"))
+
+
 CAMPAIGNS: dict[str, Callable[[argparse.Namespace], tuple[str, str]]] = {
     "growth": growth,
     "irt": irt,
+    "irt-prior": irt_prior,
     "segments": segments,
     "forecast": forecast,
     "forecast-prophet": forecast_prophet,
     "forecast-oulad": forecast_oulad,
     "survival": survival,
+    "growth-oulad": growth_oulad,
 }
 
 AMOUNTS = {
     "growth": "fits",
     "irt": "replications",
+    "irt-prior": "replications",
     "segments": "simulations",
     "forecast": "lines",
     "forecast-prophet": "series",
@@ -373,7 +421,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=50, help="of segments, a cell")
     parser.add_argument("--lines", type=int, default=1000, help="series of forecast, a cell")
     parser.add_argument("--series", type=int, default=100, help="of forecast-prophet, a cell")
-    parser.add_argument("--replications", type=int, default=50, help="of irt, a cell")
+    parser.add_argument("--replications", type=int, default=50, help="of irt and irt-prior, a cell")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     arguments = parser.parse_args()
     unknown = set(arguments.campaigns) - CAMPAIGNS.keys()
