@@ -16,6 +16,7 @@ export R_LIBS_USER := $(CURDIR)/.cache/R
 export STAN_MODEL_DIR := $(CURDIR)/.cache/stan
 
 PYTHON_PATHS := $(wildcard jobs tests benchmarks tools)
+SHELL_SCRIPTS = $(shell grep -rlIE '^\#!(/usr/bin/env bash|/bin/sh)$$' .ci tools tests r-plumber-common --exclude-dir=__pycache__)
 YAML_PATHS := $(wildcard .github ct.yaml compose.yaml argocd)
 # Fast ones first. What a worker starts (PostgreSQL, the R services) is its own, so a file's tests stay together.
 SUITES := $(wildcard $(addprefix tests/,unit chart stages services models))
@@ -25,10 +26,10 @@ EXAMPLES ?= 200
 
 include Makefile.images
 
-.PHONY: help setup demo stop test e2e test-r lint format docs bench clean
+.PHONY: help setup demo stop test e2e test-r lint format docs bench bench-builds validate clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
 	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'; WORKERS=2 of them side by side."
@@ -61,13 +62,14 @@ test-r:
 
 lint:  ## Check style and types
 	@tools/setup test
-	@echo "== ruff, mypy, yamllint, zizmor, actionlint, lintr"
+	@echo "== ruff, mypy, yamllint, zizmor, actionlint, shellcheck, lintr"
 	@.venv/bin/ruff check $(PYTHON_PATHS)
 	@.venv/bin/ruff format --check $(PYTHON_PATHS)
 	@.venv/bin/mypy
 	@$(if $(YAML_PATHS),.venv/bin/yamllint --strict --config-file charts/.ct/lintconf.yaml $(YAML_PATHS))
 	@.venv/bin/zizmor --offline --quiet .github
-	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not here: the workflows are not checked by it"; fi
+	@if [ -x .cache/actionlint/actionlint ]; then .cache/actionlint/actionlint; else echo "Without Go there is no actionlint: the workflows are not checked by it"; fi
+	@shellcheck $(SHELL_SCRIPTS)
 	@Rscript r-plumber-common/run-lint.R
 
 format:  ## Rewrite Python files in the common style
@@ -83,6 +85,10 @@ docs:  ## Write what is made from code: the settings table, the chart's schemas 
 bench:  ## Measure speed and memory beside peers, as one table
 	@tools/setup test
 	@.venv/bin/python -m benchmarks
+
+bench-builds:  ## Measure the images, and how long each takes to build without its cache
+	@tools/setup test
+	@BENCH_BUILDS=true .venv/bin/python -m benchmarks images
 
 validate:  ## Run the long campaigns of docs/models/validation.md: hours; CAMPAIGNS='growth --fits 3000' runs less
 	@tools/setup test

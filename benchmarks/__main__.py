@@ -4,7 +4,8 @@ python -m benchmarks            all of them; minutes, most of it the brms peer
 python -m benchmarks growth irt only these
 
 Every row holds what was measured, its bound or peer, and the ratio. Times are the median of several runs in turn with
-the peer, since machines are noisy; memory is the resident set as the kernel counts it.
+the peer, since machines are noisy; memory is the resident set as the kernel counts it. The first set-up of a bare
+machine is not among them: it can be measured once a machine, and `tools/setup` says how long each of its parts took.
 """
 
 from __future__ import annotations

@@ -61,10 +61,14 @@ def within(what: str, value: float, bound: float, unit: str) -> Row:
     return Row(what, f"{value:.3g} {unit}", f"bound: {bound:g} {unit}", f"{value / bound:.2g}")
 
 
+def none(what: str, count: int) -> Row:
+    return Row(what, f"{count}", "bound: 0", "0" if count == 0 else "inf")
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process and all its children, MB."""
     process = psutil.Process(pid)
-    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 2**20
+    return float(sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))) / 2**20
 
 
 @contextmanager

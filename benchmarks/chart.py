@@ -30,8 +30,8 @@ def rows() -> Iterator[Row]:
     if peer:
         theirs = _render(helm, Path(peer), os.environ.get("CHART_PEER_VALUES", "values.yaml"))
         yield beside(what, ours, f"{Path(peer).name}, {_objects(theirs())} objects", theirs, runs=RUNS)
-    suite = [sys.executable, "-m", "pytest", "-q", "-n2", ROOT / "tests" / "chart", "--ignore-glob=*test_properties.py"]
-    took = seconds(lambda: _output(*suite))
+    tests = ("-q", "-n2", str(ROOT / "tests" / "chart"), "--ignore-glob=*test_properties.py")
+    took = seconds(lambda: _output(sys.executable, "-m", "pytest", *tests))
     yield within("chart suite without the property run", took, SUITE_SECS, "s")
 
 

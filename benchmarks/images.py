@@ -1,28 +1,26 @@
 """The images, within the limits of the chart: size, start to ready, memory, /healthz while fits run; build times.
 
-Build times only with BENCH_BUILDS=true: each image without its cache, from a base image that is here, takes minutes.
+Build times only with BENCH_BUILDS=true (`make bench-builds`): each image without its cache, from a base image that is
+here, takes minutes.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
+from containers import IMAGES, REGISTRY, SERVICES, VERSION, Containers, serve
 from docker.errors import DockerException, ImageNotFound
+from fits import FITS
 
 from benchmarks._measure import Row, within
-from benchmarks.services import HEALTH_MS, IDLE_MB, READY_SECS, health_under_load
+from benchmarks.services import IDLE_MB, READY_SECS, health_under_load
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # containers and requests of the tests
-
-from containers import IMAGES, REGISTRY, SERVICES, VERSION, Containers, serve  # noqa: E402
-from fits import FITS  # noqa: E402
 
 SIZE_MB = {"seed-analytics-jobs": 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
 BUILD_SECS = dict.fromkeys(IMAGES, 120) | {"r-brms-plumber": 240}
@@ -50,13 +48,11 @@ def of_service(containers: Containers, name: str) -> Iterator[Row]:
     yield within(f"{name} image: start to ready", time.perf_counter() - begun, READY_SECS[name], "s")
     idle = service.memory_mb()
     yield within(f"{name} image: idle memory", idle, IDLE_MB, "MB")
-    path, body = next(iter(FITS[name].items()))
-    for _ in range(FITS_BEFORE_MEMORY):
-        service.post(path, body).raise_for_status()
-    yield within(f"{name} image: memory after {FITS_BEFORE_MEMORY} fits", service.memory_mb(), GROWTH * idle, "MB")
-    if name == "r-irt-plumber":
-        p99, asked, failed = health_under_load(service, LOAD_SECS)
-        yield within(f"{name} image: /healthz p99 in fits, {asked} asked, {failed} failed", p99, HEALTH_MS, "ms")
+    for path, body in FITS[name].items():
+        for _ in range(FITS_BEFORE_MEMORY):
+            service.post(path, body).raise_for_status()
+        yield within(f"  after {FITS_BEFORE_MEMORY} of {path}", service.memory_mb(), GROWTH * idle, "MB")
+    yield from health_under_load(f"{name} image", service, LOAD_SECS)
 
 
 def rows() -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""The R services: time to ready, idle memory within 400 MB, /healthz within 50 ms while a fit runs."""
+"""The R services: time to ready, idle memory within 400 MB, /healthz within 50 ms while fits run, full queues."""
 
 from __future__ import annotations
 
@@ -6,48 +6,54 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import httpx
-import numpy as np
+from containers import Service
+from fits import FITS, LONG
 from seed_analytics.local import RService
 from seed_analytics.settings import SERVICES
 
-from benchmarks._measure import Row, resident_mb, within
+from benchmarks._measure import Row, none, resident_mb, seconds, within
 
 IDLE_MB, HEALTH_MS, READY_SECS = 400, 50, {"r-irt-plumber": 2, "r-forecast-plumber": 5, "r-brms-plumber": 6}
-CLIENTS, LOAD_SECS = 8, 15.0
+CLIENTS, LOAD_SECS, REFUSALS = 8, 15.0, 30
 
 
-def long_fit(service: RService, stopped: threading.Event) -> None:
-    """Keep the service's worker busy: a calibration of 4,000 learners and 300 items, again and again."""
-    rng = np.random.default_rng(1)
-    users, items = 4000, 300
-    theta, b = rng.standard_normal(users), rng.standard_normal(items)
-    user, item = np.repeat(np.arange(users), 60), rng.integers(0, items, users * 60)
-    pairs = np.unique(np.column_stack([user, item]), axis=0)
-    right = rng.random(len(pairs)) < 1 / (1 + np.exp(-(theta[pairs[:, 0]] - b[pairs[:, 1]])))
-    responses = {
-        "user_id": [f"u{n}" for n in pairs[:, 0]],
-        "item_id": [f"i{n}" for n in pairs[:, 1]],
-        "correct": right.astype(int).tolist(),
-    }
+Asked: TypeAlias = RService | Service  # of the working tree, or in a container
+
+
+def post(service: Asked, path: str, body: dict[str, Any]) -> httpx.Response:
     headers = {"authorization": f"Bearer {service.token}"}
-    while not stopped.is_set():
-        reply = httpx.post(
-            f"{service.base_url}/irt/calibrate", json={"responses": responses}, headers=headers, timeout=300
-        )
-        reply.raise_for_status()
+    return httpx.post(service.base_url + path, json=body, headers=headers, timeout=300)
 
 
-def health_under_load(service: RService, secs: float = LOAD_SECS) -> tuple[float, int, int]:
-    """Return the 99th percentile of /healthz in ms, the requests and the failures, while fits run."""
-    stopped, times, failed = threading.Event(), [], []
-    fitting = threading.Thread(target=long_fit, args=(service, stopped))
-    fitting.start()
-    time.sleep(1)
-    deadline = time.monotonic() + secs
+@contextmanager
+def fitting(service: Asked) -> Iterator[list[float]]:
+    """Keep the service's worker busy with long fits; gives the seconds of each, and raises where one failed."""
+    stopped, ended = threading.Event(), list[float]()
 
-    def client() -> None:
+    def again() -> None:
+        while not stopped.is_set():
+            ended.append(seconds(lambda: post(service, *LONG[service.name]).raise_for_status()))
+
+    with ThreadPoolExecutor(1) as pool:
+        fits = pool.submit(again)
+        try:
+            time.sleep(1)
+            yield ended
+        finally:
+            stopped.set()
+        fits.result()
+
+
+def health_under_load(what: str, service: Asked, secs: float = LOAD_SECS) -> Iterator[Row]:
+    """Ask for /healthz by several clients while fits run."""
+    times, failed = list[float](), list[httpx.HTTPError]()
+
+    def client(deadline: float) -> None:
         with httpx.Client(headers={"connection": "close"}) as http:
             while time.monotonic() < deadline:
                 begun = time.perf_counter()
@@ -58,14 +64,27 @@ def health_under_load(service: RService, secs: float = LOAD_SECS) -> tuple[float
                     failed.append(error)
                 time.sleep(0.02)  # a probe and a few dashboards, not a flood
 
-    clients = [threading.Thread(target=client) for _ in range(CLIENTS)]
-    for thread in clients:
-        thread.start()
-    for thread in clients:
-        thread.join()
-    stopped.set()
-    fitting.join()
-    return 1000 * statistics.quantiles(times, n=100)[98], len(times), len(failed)
+    with fitting(service) as fits, ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(client, [time.monotonic() + secs] * CLIENTS))
+    p99 = 1000 * statistics.quantiles(times, n=100)[98]
+    yield within(f"{what}: /healthz p99 during {len(fits)} fits, {len(times)} asked", p99, HEALTH_MS, "ms")
+    yield none("  of these failed", len(failed))
+
+
+def refusals(name: str) -> Iterator[Row]:
+    """Ask for fits that the queue has no room for."""
+    path, body = next(iter(FITS[name].items()))
+    with RService(name, env={"QUEUE_LENGTH": "0"}) as service, ThreadPoolExecutor(1) as pool:
+        long = pool.submit(post, service, *LONG[name])
+        time.sleep(1)
+        begun, replies = time.perf_counter(), [post(service, path, body) for _ in range(REFUSALS)]
+        mean = 1000 * (time.perf_counter() - begun) / REFUSALS
+        if long.done():
+            raise SystemExit(f"{name}: the fit was over before {REFUSALS} others were refused")
+        long.result().raise_for_status()
+    other = sum(reply.status_code != 503 or int(reply.headers["retry-after"]) < 1 for reply in replies)
+    yield within(f"{name}: a full queue's refusal, mean of {REFUSALS}", mean, HEALTH_MS, "ms")
+    yield none("  of these other than 503 with Retry-After", other)
 
 
 def rows() -> Iterator[Row]:
@@ -74,6 +93,5 @@ def rows() -> Iterator[Row]:
         with RService(name) as service:
             yield within(f"{name}: start to ready", time.perf_counter() - begun, READY_SECS[name], "s")
             yield within(f"{name}: idle memory", resident_mb(service.pid), IDLE_MB, "MB")
-            if name == "r-irt-plumber":
-                p99, asked, failed = health_under_load(service)
-                yield within(f"{name}: /healthz p99 in fits, {asked} asked, {failed} failed", p99, HEALTH_MS, "ms")
+            yield from health_under_load(name, service)
+        yield from refusals(name)

@@ -39,7 +39,7 @@ RESTRICTED: Mapping[str, Any] = {
 
 
 def limits(name: str) -> dict[str, Any]:
-    """Return the memory, CPU and size of /tmp that the chart gives a service or, for the jobs, a stage."""
+    """Return the memory and size of /tmp that the chart gives a service or, for the jobs, a stage; it limits no CPU."""
     chart = ROOT / "charts/seed-analytics"
     values = yaml.safe_load((chart / "values.yaml").read_text())["global"]["stages" if name == JOBS else "services"]
     if name != JOBS:
@@ -49,7 +49,6 @@ def limits(name: str) -> dict[str, Any]:
     return {
         "mem_limit": memory,
         "memswap_limit": memory,
-        **({"nano_cpus": int(float(cpu) * 1e9)} if (cpu := resources["limits"].get("cpu")) else {}),
         "tmpfs": {"/tmp": f"exec,mode=1777,size={tmp}"},  # noqa: S108 - in the container
     }
 

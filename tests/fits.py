@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import date, timedelta
 from typing import Any
@@ -86,3 +87,25 @@ FITS: dict[str, dict[str, Body]] = {
     },
 }
 ROUTES = [(name, path) for name, paths in FITS.items() for path in paths]
+
+
+def _many_responses(n_users: int, n_items: int) -> Body:
+    draw = random.Random(5)  # noqa: S311
+    abilities = [draw.gauss(0, 1) for _ in range(n_users)]
+    rows = [
+        (f"u{user}", f"i{item}", int(draw.random() < 1 / (1 + math.exp(4 * item / n_items - 2 - ability))))
+        for user, ability in enumerate(abilities)
+        for item in range(n_items)
+    ]
+    return dict(zip(("user_id", "item_id", "correct"), map(list, zip(*rows, strict=True)), strict=True))
+
+
+LONG: dict[str, tuple[str, Body]] = {
+    "r-irt-plumber": ("/irt/calibrate", {"responses": _many_responses(2000, 100)}),
+    "r-forecast-plumber": (
+        "/prophet/fit",
+        {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8},
+    ),
+    "r-brms-plumber": ("/growth/fit", FITS["r-brms-plumber"]["/growth/fit"] | {"n_samples": 20_000, "n_chains": 4}),
+}
+"""Fits that take seconds, so that what happens meanwhile finds them under way."""

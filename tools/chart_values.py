@@ -121,7 +121,7 @@ def required(schema: Schema) -> Schema:
     if "properties" not in schema:
         return schema
     properties = {key: required(value) for key, value in schema["properties"].items()}
-    empty = (None, "", {}, [])
+    empty: tuple[Any, ...] = (None, "", {}, [])
     needed = sorted(
         key for key, value in properties.items() if "properties" in value or value.get("default") not in empty
     )

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from chart.harness import code, helm, schemas
 from chart.harness.objects import Obj, Pod, pod_of
-from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer
+from chart.harness.render import CHART, LONGEST_RELEASE, Refused, Release, Renderer, at
 
 CHECKOV = helm.REPOSITORY / ".cache" / "checkov" / "bin" / "checkov"
 DEFAULT_EXAMPLES = 200
@@ -50,12 +50,21 @@ SOURCE = {"global": {"secrets": {"source": "existing"}}}
 """All that the chart's own values lack."""
 
 
+LONGEST_PREFIX = "p" * (52 - len("-") - max(map(len, code.STAGES)))
+"""A CronJob's name holds at most 52 characters."""
+
+
 def inputs() -> dict[str, Input]:
     """Return every way to install the chart that the walkers look at: each values file, and the longest names."""
     files = [*sorted(CHART.glob("values-*.yaml")), *sorted(CHART.glob("ci/*-values.yaml"))]
     return {
         "values": Input(values=SOURCE),
         **{file.stem: Input(files=(str(file.relative_to(CHART)),)) for file in files},
+        "values-prod, longest names": Input(
+            files=("values-prod.yaml",),
+            values=at("global.namePrefix", LONGEST_PREFIX),
+            options={"release": LONGEST_RELEASE},
+        ),
         "longest release name": Input(files=("values-dev.yaml",), options={"release": LONGEST_RELEASE}),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,6 +154,101 @@ SENTENCES: dict[str, tuple[Mapping[str, Any], tuple[str, ...], list[str]]] = {
         (),
         ["r-irt-plumber", "autoscaling.minReplicas", "autoscaling.maxReplicas"],
     ),
+    "global inside a subchart": (
+        merged(SOURCE, at("r-irt-plumber.global.enviroment", "dev")),
+        (),
+        ["r-irt-plumber.global is set", "set its keys in global"],
+    ),
+    "two Secrets of one name": (
+        merged(EXTERNAL, at("global.secrets.irt.name", "tokens"), at("global.secrets.brms.name", "tokens")),
+        (),
+        ["global.secrets.brms.name", "global.secrets.irt.name", "tokens", "its own name"],
+    ),
+    "a password of a throw-away database that is off": (
+        merged(SOURCE, at("global.secrets.database.password", "x")),
+        (),
+        ["global.secrets.database.password", "devDatabase.enabled"],
+    ),
+    "the throw-away database without inline secrets": (
+        merged(SOURCE, at("global.environment", "dev"), at("devDatabase.enabled", True)),
+        (),
+        ["devDatabase.enabled", "global.secrets.source inline"],
+    ),
+    "two volumes of one name": (
+        merged(SOURCE, at("r-irt-plumber.extraVolumes", [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}] * 2)),
+        (),
+        ["r-irt-plumber.extraVolumes or global.services.extraVolumes", '"data"', "set another"],
+    ),
+    "a prefix that makes a name too long": (
+        merged(EXTERNAL, at("global.namePrefix", "blue"), at("global.secrets.irt.name", "n" * 60)),
+        (),
+        ["global.namePrefix", "at most 63", "set a shorter global.namePrefix"],
+    ),
+    "a memory request above the limit of all": (
+        merged(SOURCE, at("r-irt-plumber.resources.requests.memory", "4Gi")),
+        (),
+        ["r-irt-plumber.resources", "requests.memory 4Gi", "limits.memory 2Gi", "raise the limit"],
+    ),
+    "a migration's memory request above its limit": (
+        merged(SOURCE, at("migrations.resources.requests.memory", "600M")),
+        (),
+        ["migrations.resources", "requests.memory 600M", "limits.memory 512Mi"],
+    ),
+    "a CPU request above the limit": (
+        merged(SOURCE, at("fit-survival-churn.resources", {"requests": {"cpu": 1.5}, "limits": {"cpu": "1200m"}})),
+        (),
+        ["fit-survival-churn.resources", "requests.cpu 1.5", "limits.cpu 1200m"],
+    ),
+    "the proxy's memory request above its limit": (
+        merged(
+            SOURCE,
+            at("global.cloudSqlProxy", {"enabled": True, "resources": {"requests": {"memory": "1Gi"}}}),
+            INSTANCE,
+        ),
+        (),
+        ["global.cloudSqlProxy.resources", "requests.memory 1Gi", "limits.memory 128Mi"],
+    ),
+    "the throw-away database's memory request above its limit": (
+        at("devDatabase.resources.requests.memory", "2Gi"),
+        DEV,
+        ["devDatabase.resources", "requests.memory 2Gi", "limits.memory 1Gi"],
+    ),
+    "a seccomp profile of the node that is not named": (
+        merged(SOURCE, at("r-irt-plumber.podSecurityContext.seccompProfile.type", "Localhost")),
+        (),
+        ["r-irt-plumber.podSecurityContext", "seccompProfile", "localhostProfile"],
+    ),
+    "a named seccomp profile of the runtime": (
+        merged(
+            SOURCE,
+            at(
+                "global.stages.securityContext.seccompProfile", {"type": "RuntimeDefault", "localhostProfile": "a.json"}
+            ),
+        ),
+        (),
+        ["global.stages.securityContext", "seccompProfile", "type Localhost"],
+    ),
+    "a toleration of any value with one": (
+        merged(SOURCE, at("global.stages.tolerations", [{"key": "a", "operator": "Exists", "value": "b"}])),
+        (),
+        ["global.stages.tolerations", "operator Exists", "remove the value"],
+    ),
+    "a toleration without a key": (
+        merged(SOURCE, at("r-irt-plumber.tolerations", [{"effect": "NoSchedule"}])),
+        (),
+        ["r-irt-plumber.tolerations", "without a key", "operator Exists"],
+    ),
+    "a toleration for a time of what does not evict": (
+        merged(
+            SOURCE,
+            at(
+                "global.services.tolerations",
+                [{"key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5}],
+            ),
+        ),
+        (),
+        ["global.services.tolerations", "tolerationSeconds", "NoExecute"],
+    ),
     "a variable that the chart sets itself": (
         merged(SOURCE, at("r-irt-plumber.extraEnv", [{"name": "WORKERS", "value": "3"}])),
         (),
@@ -190,17 +287,6 @@ BY_SCHEMA: dict[str, tuple[str | tuple[str, ...], Any]] = {
     "a wrong type: text for a switch": ("verify.enabled", "yes"),
     "a wrong type: a list for a map": ("global.commonLabels", ["a"]),
     "a wrong type: a fraction of a pod": ("r-irt-plumber.replicas", 1.5),
-    "cron: four fields": ("fit-survival-churn.schedule", "0 5 * *"),
-    "cron: six fields": ("fit-survival-churn.schedule", "0 0 5 * * *"),
-    "cron: minute 60": ("fit-survival-churn.schedule", "60 5 * * *"),
-    "cron: hour 24": ("fit-survival-churn.schedule", "0 24 * * *"),
-    "cron: words": ("fit-survival-churn.schedule", "every night"),
-    "cron: CRON_TZ": ("fit-survival-churn.schedule", "CRON_TZ=Asia/Seoul 0 5 * * *"),
-    "cron: TZ": ("fit-survival-churn.schedule", "TZ=UTC 0 5 * * *"),
-    "cron: empty": ("fit-survival-churn.schedule", ""),
-    "a time zone that cannot exist: a word": ("fit-survival-churn.timeZone", "seoul"),
-    "a time zone that cannot exist: an offset": ("global.stages.timeZone", "+09:00"),
-    "a time zone that cannot exist: of this machine": ("global.stages.timeZone", "Local"),
     "a prefix too long": ("global.namePrefix", "p" * 53),
     "a prefix with a capital": ("global.namePrefix", "Blue"),
     "a prefix that ends in a dash": ("global.namePrefix", "blue-"),
@@ -214,9 +300,6 @@ BY_SCHEMA: dict[str, tuple[str | tuple[str, ...], Any]] = {
         2**31,
     ),
     "a proxy without a tag": ("global.cloudSqlProxy.image.tag", ""),
-    "a digest without its algorithm": ("r-irt-plumber.image.digest", "a" * 64),
-    "a digest too short": ("global.stages.image.digest", "sha256:abc"),
-    "a digest with capitals": ("global.cloudSqlProxy.image.digest", "sha256:" + "A" * 64),
     "the tag latest": ("r-irt-plumber.image.tag", "latest"),
     "an instance in the wrong form": ("global.cloudSqlProxy.instance", "instance"),
     "an environment that is none": ("global.environment", "production"),
@@ -229,6 +312,7 @@ BY_SCHEMA: dict[str, tuple[str | tuple[str, ...], Any]] = {
     "a privileged container": ("r-irt-plumber.securityContext.privileged", True),
     "root": ("global.stages.podSecurityContext.runAsUser", 0),
     "a container that may run as root": ("global.stages.securityContext.runAsNonRoot", False),
+    "a label that a controller sets": ("global.commonLabels", {"job-name": "mine"}),
     "privilege escalation": ("global.services.securityContext.allowPrivilegeEscalation", True),
     "a capability beyond the restricted profile": ("r-irt-plumber.securityContext.capabilities.add", ["SYS_ADMIN"]),
     "a seccomp profile that confines nothing": ("global.stages.podSecurityContext.seccompProfile.type", "Unconfined"),
@@ -249,6 +333,108 @@ def names_path(path: str, message: str) -> None:
     *above, last = path.split(".")
     lines = [line for line in message.splitlines() if last in line and all(key in line for key in above)]
     assert lines, f"no line of this names {path}:\n{message}"
+
+
+BY_CHART: dict[str, tuple[str, Any, str]] = {
+    # what: (key, value, what to set)
+    "cron: four fields": ("fit-survival-churn.schedule", "0 5 * *", "five fields"),
+    "cron: six fields": ("fit-survival-churn.schedule", "0 0 5 * * *", "five fields"),
+    "cron: minute 60": ("fit-survival-churn.schedule", "60 5 * * *", "five fields"),
+    "cron: hour 24": ("fit-survival-churn.schedule", "0 24 * * *", "five fields"),
+    "cron: words": ("fit-survival-churn.schedule", "every night", "five fields"),
+    "cron: CRON_TZ": ("fit-survival-churn.schedule", "CRON_TZ=Asia/Seoul 0 5 * * *", "timeZone"),
+    "cron: TZ": ("fit-survival-churn.schedule", "TZ=UTC 0 5 * * *", "timeZone"),
+    "cron: empty": ("fit-survival-churn.schedule", "", "five fields"),
+    "a time zone that cannot exist: a word": ("fit-survival-churn.timeZone", "seoul", "Area/Location"),
+    "a time zone that cannot exist: an offset": ("global.stages.timeZone", "+09:00", "Area/Location"),
+    "a time zone that cannot exist: of this machine": ("global.stages.timeZone", "Local", "Area/Location"),
+    "a digest without its algorithm": ("r-irt-plumber.image.digest", "a" * 64, "set sha256:"),
+    "a digest too short": ("global.stages.image.digest", "sha256:abc", "set sha256:"),
+    "a digest with capitals": ("global.cloudSqlProxy.image.digest", "sha256:" + "A" * 64, "set sha256:"),
+    "cron: a range of names that ends before it begins": (
+        "fit-survival-churn.schedule",
+        "0 5 * * fri-mon",
+        "set the earlier",
+    ),
+    "cron: a range of months that ends before it begins": (
+        "fit-survival-churn.schedule",
+        "0 5 * dec-jan *",
+        "set the earlier",
+    ),
+    "cron: a range of hours that ends before it begins": (
+        "fit-survival-churn.schedule",
+        "0 9-5 * * *",
+        "set the earlier",
+    ),
+    "cron: every hour and a half": ("fit-survival-churn.schedule", "@every 90m", "@hourly"),
+    "cron of a stage that is off": ("compute-weekly-kpis.schedule", "daily", "five fields"),
+}
+
+
+@pytest.mark.parametrize("what", BY_CHART)
+def test_is_refused_in_a_sentence_that_says_what_to_set(what: str, render: Renderer) -> None:
+    path, value, to_set = BY_CHART[what]
+    with pytest.raises(Refused) as refused:
+        render(merged(SOURCE, at(path, value)))
+    (line,) = [line for line in str(refused.value).splitlines() if f"- {path} " in line]
+    assert to_set in line
+
+
+GOOD = {
+    "cron: steps, hours and names": ("fit-survival-churn.schedule", "*/15 8-18 * * mon-fri"),
+    "cron: a range of months": ("fit-survival-churn.schedule", "0 5 1 jan-Dec/3 *"),
+    "cron: a name": ("fit-survival-churn.schedule", "@daily"),
+    "a time zone of three parts": ("global.stages.timeZone", "America/Argentina/Buenos_Aires"),
+    "a time zone with a sign": ("global.stages.timeZone", "Etc/GMT+9"),
+    **{f"the time zone {zone}": ("global.stages.timeZone", zone) for zone in ("GMT", "Japan", "EST", "UTC")},
+}
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_is_taken(what: str, render: Renderer) -> None:
+    path, value = GOOD[what]
+    cronjob = render(merged(SOURCE, at(path, value)))["CronJob/fit-survival-churn"]
+    assert cronjob["spec"][path.rpartition(".")[2]] == value
+
+
+def test_every_time_zone_of_the_tz_database_is_taken() -> None:
+    pattern = re.search(
+        r"define \"seed-analytics.timeZones\".*?\n(.+)\n", (CHART / "templates/_validate.tpl").read_text()
+    )
+    assert pattern
+    # localtime and Factory are of the machine.
+    zones = zoneinfo.available_timezones() - {"localtime", "Factory"}
+    assert [zone for zone in zones if not re.fullmatch(pattern[1], zone)] == []
+
+
+def refusals() -> dict[str, re.Pattern[str]]:
+    """Return every sentence that a template may end a render with, and what it looks like when it is filled in."""
+    found = {}
+    for file in sorted(CHART.rglob("templates/*.*")):
+        text = file.read_text()
+        for said in re.findall(
+            r'(?:fail|append \$errors|default) \((?:printf )"((?:\\.|[^"\\])*)"|\$errors "([^"]+)"', text
+        ):
+            sentence = (said[0] or said[1]).replace('\\"', '"').replace("\\n", "\n")
+            if len(sentence) > 20:
+                found[sentence] = re.compile(".*".join(map(re.escape, re.split(r"%[qsdv]", sentence))), re.DOTALL)
+    return found
+
+
+def test_every_refusal_of_a_template_has_a_case(render: Renderer) -> None:
+    cases = [(values, files) for values, files, _ in SENTENCES.values()]
+    cases += [(merged(SOURCE, at(path, value)), ()) for path, value in BY_SCHEMA.values()]
+    cases += [(merged(SOURCE, at(path, value)), ()) for path, value, _ in BY_CHART.values()]
+    cases += [(merged(SOURCE, at(old, "x")), ()) for old in RENAMED]
+    told = ""
+    for values, files in cases:
+        try:
+            render(values, files=files)
+        except Refused as refused:
+            told += f"{refused}\0"
+    assert len(refusals()) > 40
+    untold = [sentence for sentence, form in refusals().items() if not any(map(form.search, told.split("\0")))]
+    assert not untold, "\n".join(untold)
 
 
 RENAMED = yaml.safe_load((CHART / "files" / "renamed-keys.yaml").read_text())

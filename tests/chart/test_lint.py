@@ -138,6 +138,8 @@ def committed(tmp_path: Path) -> Path:
     chart.mkdir(parents=True)
     (chart / "Chart.yaml").write_text("{apiVersion: v2, name: one, version: 1.2.3, description: One}\n")
     (chart / "values.yaml").write_text("a: 1\n")
+    (chart / "templates").mkdir()
+    (chart / "templates" / "one.yaml").write_text("# Nothing\n")
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message=one")

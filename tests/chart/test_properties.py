@@ -158,6 +158,9 @@ def test_what_the_schema_does_not_accept_is_refused_with_the_path(render: Render
             found.append(f"{said} was not refused")
         except Refused as refused:
             lines = str(refused).splitlines()
+            by_chart = "format" in values.keys().get(path, {})
+            if by_chart and any(f"{'.'.join(path)} " in line and "set" in line for line in lines):
+                return
             if is_a_sentence(str(refused)):
                 found.append(f"{said} passed the schema: {refused}")
             elif not any(all(key in line for key in path) for line in lines):

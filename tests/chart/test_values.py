@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -42,15 +43,56 @@ def test_a_schema_is_strict_at_every_level_and_fetches_nothing(file: Any) -> Non
     assert schema["additionalProperties"] is False
     for reference in find(schema, "$ref"):
         assert reference.startswith("#/")
-    for block in objects(schema):
-        # `global` stays open in subcharts: the umbrella's schema is the strict one.
-        assert "additionalProperties" in block or block.get("description", "").startswith("Helm")
+    assert loose(yaml.safe_load(file.read_text())) == []
 
 
-def objects(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return every schema that lists properties."""
-    found = [child for properties in find(schema, "properties") for child in properties.values()]
-    return [child for child in found if isinstance(child, Mapping) and "properties" in child]
+INJECTED = {"description": "Copied here by Helm; set it at the top.", "type": "object"}
+"""`global` stays open in subcharts: the umbrella's schema is the strict one."""
+
+
+def loose(schema: Any, path: str = "") -> list[str]:
+    """Return where a schema takes what it does not name: a mapping of any keys, a list of anything, a value of any type."""
+    # Renamed keys are taken whatever they hold, so that the chart can say their new names.
+    if not isinstance(schema, Mapping) or schema == INJECTED or schema.get("deprecated"):
+        return []
+    known = {"type", "enum", "$ref"} & schema.keys()
+    found = [] if known else [f"{path or '/'} is of no type"]
+    if "object" in schema.get("type", ()) and schema.get("additionalProperties") is not False:
+        found.append(f"{path or '/'} takes any key")
+    if "array" in schema.get("type", ()) and "items" not in schema:
+        found.append(f"{path} takes any item")
+    below = {f"{path}/{name}": schema[name] for name in ("items",) if name in schema}
+    for word in ("properties", "patternProperties", "definitions"):
+        below |= {f"{path}/{name}": child for name, child in schema.get(word, {}).items()}
+    return found + [fault for where, child in below.items() for fault in loose(child, where)]
+
+
+CLOSED = {"type": "object", "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"type": "object", "properties": {}}, "/ takes any key"),
+        ({"type": "object", "additionalProperties": True}, "/ takes any key"),
+        (CLOSED | {"properties": {"a": {}}}, "/a is of no type"),
+        (CLOSED | {"properties": {"a": {"type": "array"}}}, "/a takes any item"),
+        (CLOSED | {"properties": {"a": {"type": "array", "items": {"type": "object"}}}}, "/a/items takes any key"),
+        (CLOSED | {"definitions": {"a": {"type": "object"}}}, "/a takes any key"),
+        (CLOSED | {"patternProperties": {"^a$": {"type": "object"}}}, "/^a$ takes any key"),
+    ],
+)
+def test_a_schema_that_is_loose_anywhere_is_noticed(schema: dict[str, Any], where: str) -> None:
+    assert loose(schema) == [where]
+
+
+def test_a_page_that_a_comment_of_the_values_names_is_there() -> None:
+    for file in CHART.rglob("values*.yaml"):
+        comments = "\n".join(line for line in file.read_text().splitlines() if line.lstrip().startswith("#"))
+        for page in re.findall(r"(?<!/)\b(?:docs/)?[A-Za-z][\w/-]*\.md\b", comments):
+            assert (REPOSITORY / page).exists(), f"{file.relative_to(CHART)} names {page}"
+        for target in re.findall(r"`make ([a-z-]+)", comments):
+            assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), f"{file.relative_to(CHART)}: make {target}"
 
 
 def test_every_key_has_a_description() -> None:

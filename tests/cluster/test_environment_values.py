@@ -53,18 +53,21 @@ def test_a_secret_that_cannot_be_read_is_seen_and_mended_by_its_runbook(staging:
     namespace, store, _ = staging
     name = "r-brms-credentials"
     page = (ROOT / "docs/runbooks/SeedSecretNotSynced.md").read_text()
-    describe, force = (
+    describe, stores, force, restart = (
         command.replace("NAMESPACE", namespace.name).replace("NAME", name)
-        for command in re.findall(r"kubectl -n NAMESPACE (?:describe|annotate) externalsecret [^`\n]+", page)
+        for command in re.findall(r"```sh\n(.+?)\n```", page, re.DOTALL)
     )
     token = store.data.pop("r-brms-internal-token")
     store.put()
     namespace.cluster.run("bash", "-c", force)
     until("the operator cannot read it", lambda: synced(namespace)[name] == "SecretSyncedError", 60)
     assert "r-brms-internal-token" in namespace.cluster.run("bash", "-c", describe).stdout
+    assert store.name in namespace.cluster.run("bash", "-c", stores).stdout
     store.put(r_brms_internal_token=token)
     namespace.cluster.run("bash", "-c", force)
     until("the operator reads it again", lambda: synced(namespace)[name] == "SecretSynced", 60)
+    namespace.cluster.run("bash", "-c", restart)
+    namespace.ready("r-brms-plumber")
 
 
 def test_a_rotated_token_reaches_services_and_jobs(staging: Staging) -> None:

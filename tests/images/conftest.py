@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,10 @@ from containers import (
     IMAGES,
     JOBS,
     READY_SECS,
+    REGISTRY,
     SERVICES,
     TOKEN,
+    VERSION,
     Containers,
     Ended,
     Service,
@@ -26,12 +30,27 @@ from containers import (
     find_image,
     serve,
 )
+from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.models.images import Image
+from postgres import DEFAULT_IMAGE
 from seed_analytics.settings import SERVICES as SERVICE_OF_PREFIX
 from support import ROOT
 
 WEEKS = "16"
+
+
+def pytest_report_header() -> list[str]:
+    """Say which revision each image is of, beside the checkout's: images are not built by the tests."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    try:
+        with closing(docker.from_env()) as client:
+            labels = {name: client.images.get(f"{REGISTRY}{name}:{VERSION}").labels for name in IMAGES}
+    except DockerException:
+        return []
+    revisions = {name: label.get("org.opencontainers.image.revision", "unknown") for name, label in labels.items()}
+    said = (f"{name} {'HEAD' if of == head.strip() else of[:9]}" for name, of in revisions.items())
+    return [f"images of revision: {', '.join(said)} (HEAD is {head[:9]})"]
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +91,13 @@ def service(request: pytest.FixtureRequest, lasting: Containers) -> Service:
 
 @pytest.fixture(scope="session")
 def postgres_image(engine: docker.DockerClient) -> Image:
-    """PostgreSQL: the image that POSTGRES_IMAGE names, else one that is built from Debian's package."""
-    if name := os.environ.get("POSTGRES_IMAGE"):
-        return engine.images.get(name)
+    """PostgreSQL: what POSTGRES_IMAGE names, pulled where it is not here; else the published one where it is, or Debian's."""
+    name = os.environ.get("POSTGRES_IMAGE")
+    try:
+        return engine.images.get(name or DEFAULT_IMAGE)
+    except ImageNotFound:
+        if name:
+            return engine.images.pull(name)
     built, _ = engine.images.build(
         path=str(ROOT / "tests/images/postgres"),
         buildargs={"BASE_IMAGE": BASE_IMAGE},

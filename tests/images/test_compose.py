@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import DOCKER, IMAGES, find_image
+from containers import DOCKER, IMAGES, VERSION, find_image
 from docker import DockerClient
 from docker.models.images import Image
 from support import ROOT
@@ -41,9 +41,12 @@ def compose(engine: DockerClient, postgres_image: Image, folder: Path) -> Iterat
     # Docker reads its own settings and plugins from the home folder; nothing else comes from outside.
     env = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST", "REGISTRY") if name in os.environ}
 
-    def run(*argv: str, unset: str = "") -> subprocess.CompletedProcess[str]:
-        given = {name: value for name, value in (env | SECRETS | settings).items() if name != unset}
-        command = [DOCKER, "compose", "--project-name", f"seed-test-{os.getpid()}", "--env-file", os.devnull, *argv]
+    def run(*argv: str, unset: str = "", env_file: str = "") -> subprocess.CompletedProcess[str]:
+        given = (
+            env if env_file else {name: value for name, value in (env | SECRETS | settings).items() if name != unset}
+        )
+        project = ["--project-name", f"seed-test-{os.getpid()}", "--env-file", env_file or os.devnull]
+        command = [DOCKER, "compose", *project, *argv]
         return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False, timeout=580)
 
     yield run
@@ -70,12 +73,31 @@ def test_nothing_is_published_and_nothing_reaches_out(config: dict[str, Any]) ->
     assert config["networks"]["inside"]["internal"]
 
 
-def test_what_is_ours_is_restricted(config: dict[str, Any]) -> None:
-    ours = {name: service for name, service in config["services"].items() if name != "database"}
-    for name, service in ours.items():
+def test_every_container_is_restricted(config: dict[str, Any]) -> None:
+    for name, service in config["services"].items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
         assert int(service["mem_limit"]) > 0, name
+        assert int(service["pids_limit"]) > 0, name
+        assert not service.get("privileged"), name
+
+
+def test_only_what_gives_folders_away_has_capabilities_or_another_user(config: dict[str, Any]) -> None:
+    services = config["services"].items()
+    assert {name: service["cap_add"] for name, service in services if service.get("cap_add")} == {
+        "report-folder": ["CHOWN"],
+        "database": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+    }
+    assert {name: service["user"] for name, service in services if service.get("user")} == {"report-folder": "0:0"}
+
+
+def versions(config: dict[str, Any]) -> set[str]:
+    return {service["image"].rpartition(":")[2] for name, service in config["services"].items() if name != "database"}
+
+
+def test_its_default_version_is_the_packages(config: dict[str, Any]) -> None:
+    assert versions(config) == {VERSION}
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -86,9 +108,10 @@ def test_a_missing_secret_is_named(compose: Compose, name: str) -> None:
     assert "copy .env.example to .env" in done.stderr
 
 
-def test_the_example_of_settings_names_every_secret() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    assert {line.partition("=")[0] for line in lines} >= SECRETS.keys()
+def test_the_example_of_settings_is_enough(compose: Compose) -> None:
+    done = compose("config", "--format", "json", env_file=".env.example")
+    assert done.returncode == 0, done.stderr
+    assert versions(json.loads(done.stdout)) == {VERSION}
 
 
 def test_the_pipeline_reaches_its_end(pipeline: subprocess.CompletedProcess[str]) -> None:
@@ -105,3 +128,24 @@ def test_the_report_is_there(pipeline: subprocess.CompletedProcess[str], folder:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.lstrip().lower().startswith("<!doctype html")
     assert page.count("<svg") > 3
+
+
+def test_a_shell_as_first_process_hears_that_it_is_to_stop(engine: DockerClient, compose: Compose) -> None:
+    started = compose("run", "--detach", "--no-deps", "--pull", "never", "pipeline", "sleep 600; true")
+    assert started.returncode == 0, started.stderr
+    container = engine.containers.get(started.stdout.strip())
+    try:
+        container.stop(timeout=30)
+        assert container.wait()["StatusCode"] == 143  # 137: it heard nothing and was killed
+    finally:
+        container.remove(force=True)
+
+
+def test_it_runs_in_the_background(compose: Compose, folder: Path) -> None:
+    assert compose("down", "--timeout", "5").returncode == 0
+    (folder / "report.html").unlink(missing_ok=True)
+    up = compose("up", "--detach", "--no-build", "--pull", "never")
+    assert up.returncode == 0, up.stderr
+    ended = compose("wait", "pipeline")
+    assert ended.returncode == 0, compose("logs", "pipeline").stdout
+    assert (folder / "report.html").exists()

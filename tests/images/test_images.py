@@ -9,7 +9,9 @@ from containers import IMAGES, JOBS, SERVICES, VERSION, Containers, find_image
 from docker import DockerClient
 from docker.models.images import Image
 from packageurl import PackageURL
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import ROOT
 
 MEGABYTE = 1e6
 SIZE_LIMITS = {JOBS: 400, "r-irt-plumber": 700, "r-forecast-plumber": 1000, "r-brms-plumber": 1200}
@@ -69,11 +71,14 @@ def test_it_holds_no_compiler(containers: Containers, image: Image) -> None:
     assert found.output.split() == []
 
 
-def test_it_holds_no_package_lists_caches_or_tests(containers: Containers, image: Image) -> None:
-    script = (
-        "find /var/lib/apt/lists /var/cache/apt /var/log /root /src -type f 2>/dev/null;"
-        "find /opt/seed-analytics -path '*/seed*' -name 'test*' -not -path '*/site-packages/*' 2>/dev/null; true"
-    )
+def test_it_holds_no_package_lists_or_caches(containers: Containers, image: Image) -> None:
+    script = "find /var/lib/apt/lists /var/cache/apt /var/log /root /src -type f 2>/dev/null; true"
+    assert containers.shell(image, script).output.split() == []
+
+
+def test_it_holds_no_tests(containers: Containers, image: Image) -> None:
+    folders = " -o ".join(f"-path '*/{name}/*'" for name in ("test", "tests", "testing/suite", "testthat", "tinytest"))
+    script = f"find /opt /usr/lib/R /usr/lib/python3* -type f \\( {folders} \\) 2>/dev/null; true"
     assert containers.shell(image, script).output.split() == []
 
 
@@ -112,9 +117,21 @@ def test_its_sbom_names_every_package_once(containers: Containers, image: Image)
 
 
 def test_jobs_holds_the_pinned_versions(containers: Containers) -> None:
-    pinned = containers.shell(JOBS, "grep -c . /usr/share/seed-analytics/packages.tsv && seed-analytics --version")
-    assert pinned.code == 0
-    assert pinned.output.endswith(f"version {VERSION}\n")
+    script = "python3 --version && grep ^pypi /usr/share/seed-analytics/packages.tsv"
+    python, *rows = containers.shell(JOBS, script).output.splitlines()
+    found = {canonicalize_name(name): version for _, name, version in (row.split("\t") for row in rows)}
+    assert found.pop("seed-analytics") == VERSION
+    here = {"python_full_version": python.removeprefix("Python ")}
+    constraints = map(Requirement, (ROOT / "constraints.txt").read_text().splitlines())
+    pins = {canonicalize_name(pin.name): pin for pin in constraints if pin.marker is None or pin.marker.evaluate(here)}
+    assert {f"{name}=={version}" for name, version in found.items()} == {
+        f"{name}{pins[name].specifier}" for name in found
+    }
+
+
+def test_jobs_says_its_version(containers: Containers) -> None:
+    ended = containers.run(JOBS, "--version")
+    assert (ended.code, ended.output) == (0, f"seed-analytics, version {VERSION}\n")
 
 
 def test_jobs_says_what_is_not_set(containers: Containers) -> None:

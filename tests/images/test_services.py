@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import random
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from containers import SERVICES, TOKEN, VERSION, Containers, Service, serve
-from fits import FITS, ROUTES, weeks
-
-
-def _many_responses(n_users: int, n_items: int) -> dict[str, list[object]]:
-    draw = random.Random(5)  # noqa: S311 - answers, not secrets
-    abilities = [draw.gauss(0, 1) for _ in range(n_users)]
-    rows = [
-        (f"u{user}", f"i{item}", int(draw.random() < 1 / (1 + math.exp(4 * item / n_items - 2 - ability))))
-        for user, ability in enumerate(abilities)
-        for item in range(n_items)
-    ]
-    return dict(zip(("user_id", "item_id", "correct"), map(list, zip(*rows, strict=True)), strict=True))
-
-
-# Fits that take seconds, so that a signal finds them under way.
-LONG = {
-    "r-irt-plumber": ("/irt/calibrate", {"responses": _many_responses(2000, 100)}),
-    "r-forecast-plumber": (
-        "/prophet/fit",
-        {"metric": "I_t", "weeks": weeks(12), "n_samples": 20_000, "forecast_weeks": 8},
-    ),
-    "r-brms-plumber": ("/growth/fit", FITS["r-brms-plumber"]["/growth/fit"] | {"n_samples": 20_000, "n_chains": 4}),
-}
+from containers import SERVICES, TOKEN, VERSION, Containers, Service, find_image, serve
+from docker import DockerClient
+from fits import FITS, LONG, ROUTES
 
 
 def test_it_becomes_healthy(service: Service) -> None:
@@ -97,15 +74,20 @@ def test_brms_does_not_start_with_a_model_made_for_another(containers: Container
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_told_to_stop_it_finishes_the_fit(containers: Containers, name: str) -> None:
+def test_told_to_stop_it_is_unhealthy_and_finishes_the_fit(
+    engine: DockerClient, containers: Containers, name: str
+) -> None:
+    health = find_image(engine, name).attrs["Config"]["Healthcheck"]["Test"][1:]
     service = serve(containers, name, environment={"SHUTDOWN_GRACE_SECS": "240"})
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(service.post, *LONG[name])
         service.wait(service.busy, "a worker is busy")
+        assert service.container.exec_run(health).exit_code == 0
         service.container.kill("SIGTERM")
         service.wait(
             lambda: (reply := service.get("/readyz")) is not None and reply.status_code == 503, "no longer ready"
         )
+        assert service.container.exec_run(health).exit_code != 0
         assert not fit.done(), "the fit was over before the signal arrived: make it longer"
         assert fit.result().status_code == 200, fit.result().text
     assert service.container.wait(timeout=60)["StatusCode"] == 0

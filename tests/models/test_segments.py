@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from seed_analytics.segments import ARCHETYPES, K_MAX, Segments, cluster, usable
+from seed_analytics.segments import (
+    ARCHETYPES,
+    K_MAX,
+    SILHOUETTE_SAMPLE,
+    Segments,
+    cluster,
+    kmeans,
+    silhouettes,
+    usable,
+)
 from seed_analytics.stages import gates
 from sklearn.datasets import load_iris
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
+from support import Database
 
 SEED = 20251102
 NAMES = ("engagement", "improvement", "efficiency", "recovery", "accuracy", "sessions")
@@ -55,17 +68,37 @@ def test_iris_chooses_two_by_silhouette(iris: dict[str, list[float]]) -> None:
     assert (found.n_clusters, round(found.silhouette, 2)) == (2, 0.58)
 
 
-def test_iris_sizes_by_plain_k_means() -> None:
-    # R: kmeans(iris[, 1:4], 3): sizes 50, 62, 38, within-cluster sums 15.151, 39.821, 23.879. We always standardise, so
-    # this holds the library that we stand on against the published numbers.
-    from sklearn.cluster import KMeans
-
+def test_iris_sizes_and_sums_by_plain_k_means() -> None:
+    # R: kmeans(iris[, 1:4], 3): sizes 50, 62, 38, within-cluster sums 15.151, 39.821, 23.879
     points = load_iris().data
-    fit = KMeans(3, n_init=10, random_state=SEED).fit(points)
+    fit = kmeans(points, 3, SEED)
     sizes = np.bincount(fit.labels_)
     within = [((points[fit.labels_ == k] - fit.cluster_centers_[k]) ** 2).sum() for k in range(3)]
     found = sorted(zip(sizes.tolist(), np.round(within, 3).tolist(), strict=True))
     assert found == [(38, 23.879), (50, 15.151), (62, 39.821)]
+
+
+def test_silhouettes_are_scikit_learn_s() -> None:
+    points, truth = planted(np.random.default_rng(19))
+    truth[0] = 4  # alone
+    drawn = np.random.default_rng(SEED).permutation(len(points))
+    assert silhouettes(points, truth, SEED) == pytest.approx(silhouette_samples(points, truth)[drawn], abs=1e-7)
+
+
+def test_silhouettes_of_a_sample_are_those_of_all() -> None:
+    points, truth = planted(np.random.default_rng(20), per_group=1500)
+    drawn = np.random.default_rng(SEED).permutation(len(points))[:SILHOUETTE_SAMPLE]
+    assert silhouettes(points, truth, SEED) == pytest.approx(silhouette_samples(points, truth)[drawn], abs=1e-7)
+
+
+def test_a_segment_too_small_for_the_sample_is_judged_all_the_same() -> None:
+    # Two of 20,000 learners are apart, and the sample of 5,000 has neither.
+    accuracy = np.full(20_000, 0.5)
+    accuracy[np.random.default_rng(SEED).permutation(len(accuracy))[-2:]] = 0.9
+    assert len(accuracy) - 2 > SILHOUETTE_SAMPLE
+    found = cluster({"accuracy": accuracy.tolist()}, seed=SEED)
+    assert np.bincount(found.assigned).tolist() == [19_998, 2]
+    assert found.silhouette == pytest.approx(1)
 
 
 def test_planted_groups_are_found() -> None:
@@ -121,6 +154,17 @@ def test_labels_follow_the_centre_from_week_to_week() -> None:
     second = cluster(columns(later), seed=SEED + 1, last=as_last_run(first))
     names = np.array(first.labels)[first.assigned], np.array(second.labels)[second.assigned]
     assert (names[0] == names[1]).mean() > 0.95
+
+
+def test_labels_stay_from_one_week_to_the_next_of_the_stage(simulated: Database, run: Callable[..., int]) -> None:
+    monday = date.fromisoformat(simulated("SELECT date_trunc('week', now())::date::text")[0][0])
+    named = []
+    for as_of in (monday - timedelta(weeks=1), monday):
+        assert run(simulated, "cluster-segments", "--as-of", as_of.isoformat()) == 0
+        named.append(dict(simulated("SELECT user_id, segment_label FROM user_segments")))
+    both = named[0].keys() & named[1].keys()
+    assert len(both) > 0.95 * len(named[0])
+    assert np.mean([named[0][user] == named[1][user] for user in both]) > 0.95
 
 
 def test_each_cluster_has_a_label_of_its_own() -> None:
@@ -181,6 +225,13 @@ def test_constant_feature_is_dropped_and_said() -> None:
     assert any("mean_gap" in remark for remark in found.remarks)
 
 
+def test_a_feature_in_a_tiny_unit_is_not_constant() -> None:
+    points, _ = planted(np.random.default_rng(22))
+    found, tiny = cluster(columns(points), seed=SEED), cluster(columns(points * 1e-30), seed=SEED)
+    assert tiny.features == NAMES
+    assert (tiny.assigned == found.assigned).all()
+
+
 def test_duplicate_feature_is_dropped_whatever_its_unit() -> None:
     points, _ = planted(np.random.default_rng(14))
     found = cluster(columns(points) | {"attempts": (points[:, 5] * 60 + 3).tolist()}, seed=SEED)
@@ -210,18 +261,50 @@ def test_more_clusters_than_distinct_learners_is_one_cluster() -> None:
     assert any("distinct" in remark for remark in found.remarks)
 
 
+def test_as_many_clusters_as_distinct_learners_are_found() -> None:
+    for asked in (None, 2):
+        found = cluster({"accuracy": [0.1, 0.9] * 20}, n_clusters=asked, seed=SEED)
+        assert (found.n_clusters, found.silhouette, found.remarks) == (2, 1, ())
+
+
 def test_no_structure_is_said() -> None:
     cloud = np.random.default_rng(16).standard_normal((400, 6))
     found = cluster(columns(cloud), seed=SEED)
     assert "one continuum more than groups" in str(gates.segments(found))
 
 
-def test_one_enormous_outlier_does_not_name_the_others() -> None:
-    points, truth = planted(np.random.default_rng(17))
-    wild = np.vstack([points, points.max(axis=0) * 10])
-    found = cluster(columns(wild), n_clusters=5, seed=SEED)
-    assert np.isfinite(found.centers).all()
-    assert len(found.assigned) == len(truth) + 1
+def test_one_cluster_can_be_asked_for() -> None:
+    points, _ = planted(np.random.default_rng(23))
+    found = cluster(columns(points), n_clusters=1, seed=SEED)
+    assert (found.labels, found.remarks) == (("steady",), ())
+    assert found.centers[0] == pytest.approx(points.mean(axis=0))
+    assert gates.segments(found).accepted
+
+
+@pytest.mark.parametrize("asked", [None, 4], ids=["k by silhouette", "k = 4"])
+def test_one_enormous_outlier_does_not_name_the_others(asked: int | None) -> None:
+    points, _ = planted(np.random.default_rng(17))
+    calm = cluster(columns(points), n_clusters=asked, seed=SEED)
+    seen = cluster(columns(np.vstack([points, points.max(axis=0) * 10])), n_clusters=asked, seed=SEED)
+    assert seen.labels == calm.labels
+    assert (seen.assigned[:-1] == calm.assigned).all()
+    assert seen.centers == pytest.approx(calm.centers)
+    assert any("without a say in the segments: 1 of 241 learners" in remark for remark in seen.remarks)
+
+
+def test_what_is_far_but_not_rare_is_a_segment() -> None:
+    points, _ = planted(np.random.default_rng(24))
+    group = points.max(axis=0) * 10 + 0.1 * points[:20]
+    found = cluster(columns(np.vstack([points, group])), seed=SEED)
+    assert len(set(found.assigned[-20:])) == 1
+    assert set(found.assigned[-20:]).isdisjoint(found.assigned[:-20])
+
+
+def test_learners_drawn_anew_tell_a_planted_group_from_none() -> None:
+    points, _ = planted(np.random.default_rng(25))
+    cloud = np.random.default_rng(26).standard_normal((240, 6))
+    assert cluster(columns(points), n_clusters=4, seed=SEED).redrawn_rand_index > 0.95
+    assert cluster(columns(cloud), n_clusters=4, seed=SEED).redrawn_rand_index < 0.5
 
 
 @budget(max_examples=25, deadline=None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,7 +18,7 @@ from seed_analytics.datasets import oulad, tables
 from seed_analytics.errors import ExitCode, InputFault, UsageFault
 from seed_analytics.local import Postgres
 from seed_analytics.simulate import simulate
-from support import SHARED, Database, invoke
+from support import SHARED, Database, copy_of, invoke
 
 OULAD, MEMPHIS = SHARED / "data/oulad", SHARED / "data/irt"
 NOW = datetime(2025, 11, 2, 7, 15, tzinfo=UTC)
@@ -154,16 +155,40 @@ def test_each_load_replaces_the_one_before(database: Database) -> None:
     assert database("SELECT count(*) FROM attempt") == [(counts["attempt"],)]
 
 
-@needs_memphis
-def test_rows_of_a_real_platform_are_left_alone(database: Database) -> None:
-    database("INSERT INTO attempt (student_id, item_id, started_at) VALUES ('ada', 'i1', now())")
-    for load in (
-        lambda: datasets.load(database.conn, MEMPHIS, NOW),
-        lambda: simulate(database.conn, learners=5, weeks=2),
-    ):
-        with pytest.raises(InputFault, match="left alone"):
-            load()
-    assert database("SELECT student_id FROM attempt") == [("ada",)]
+REAL_ROWS = {
+    "attempt": "INSERT INTO attempt (student_id, item_id, started_at) VALUES ('ada', 'i1', now())",
+    "weekly_kpi": "INSERT INTO weekly_kpi (user_id, week_start) VALUES ('ada', '2025-10-27')",
+    "features_topic_daily": "INSERT INTO features_topic_daily VALUES ('ada', 't1', '2025-10-27', 1, 1, 900, 0)",
+    "question": "INSERT INTO question (id) VALUES ('i1')",
+}
+
+
+@pytest.mark.parametrize("table", REAL_ROWS)
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param(lambda conn: simulate(conn, learners=5, weeks=2), id="simulate"),
+        pytest.param(lambda conn: datasets.load(conn, MEMPHIS, NOW), id="load", marks=needs_memphis),
+    ],
+)
+def test_rows_of_a_real_platform_are_left_alone(database: Database, table: str, load: Callable[[Any], Any]) -> None:
+    database(REAL_ROWS[table])
+    with pytest.raises(InputFault, match=f"in {table}, and they are left alone"):
+        load(database.conn)
+    assert database(f"SELECT count(*) FROM {table}") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"), [(("--learners", "5", "--weeks", "2"), ExitCode.INPUT), (("--if-empty",), ExitCode.OK)]
+)
+def test_refused_load_leaves_a_real_platform_as_it_was(postgres: Postgres, flags: tuple[str, ...], code: int) -> None:
+    for real in copy_of(postgres, "template1", "real_platform"):
+        real("CREATE TABLE attempt (id int, student_id text, item_id text, started_at timestamptz)")
+        real("INSERT INTO attempt VALUES (1, 'ada', 'i1', now())")
+        assert invoke("simulate", *flags, env={"DATABASE_URL": real.url}) == code
+        assert real("SELECT count(*) FROM attempt") == [(1,)]
+        assert real("SELECT to_regnamespace('simulated_truth'), to_regclass('question')") == [(None, None)]
+        assert real("SELECT count(*) FROM pg_index WHERE indrelid = 'attempt'::regclass") == [(0,)]
 
 
 def test_directory_without_a_known_data_set_is_a_usage_fault(

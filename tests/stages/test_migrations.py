@@ -18,7 +18,7 @@ from seed_analytics.local import Postgres
 from support import Database, invoke
 
 OUTPUT_TABLES = {
-    "analytics_runs": "run_id stage status reason rows_read rows_written timings versions",
+    "analytics_runs": "run_id stage status reason rows_read rows_written timings versions kpi_keys",
     "irt_fit_meta": "run_id",
     "irt_item_params": "run_id item_id a b se_a se_b",
     "irt_abilities": "run_id user_id theta se",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import playwright.sync_api as playwright
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -681,3 +684,81 @@ def test_segments_of_the_real_stage_are_what_the_page_shows(simulated: Database)
     for label, size in sizes:
         assert f"{label} {size} (" in page.label("Learners by segment")
     assert page.sections_with_pictures() == {"segments"}
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# Every pair of texts whose boxes share more than 2 pixels either way; each text node is one, as its lines are laid out.
+OVERLAPPING_TEXTS = """() => {
+  const boxes = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const hidden = (element) =>  // for eyes, but there for screen readers
+    element && (getComputedStyle(element).clipPath.startsWith("inset(50%") || hidden(element.parentElement));
+  while (walker.nextNode()) {
+    const node = walker.currentNode, text = node.textContent.trim(), range = document.createRange();
+    if (!text || !node.parentElement.checkVisibility() || node.parentElement.closest("title, desc, style")) continue;
+    if (hidden(node.parentElement)) continue;
+    range.selectNodeContents(node);
+    for (const box of range.getClientRects()) if (box.width > 0) boxes.push([text, box, node]);
+  }
+  const found = [];
+  boxes.forEach(([text, a, node], place) => {
+    for (const [other, b, its] of boxes.slice(place + 1)) {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (node !== its && wide > 2 && high > 2) found.push(`${text.slice(0, 40)} | ${other.slice(0, 40)}`);
+    }
+  });
+  return [boxes.length, found];
+}"""
+
+
+@dataclass
+class Shown:
+    """The page as a browser shows it: what it fetched and complained of."""
+
+    view: playwright.Page
+    asked: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module", params=[1280, 390], ids=["desktop", "telephone"])
+def shown(request: pytest.FixtureRequest, page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """The page at the width of a screen."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed")
+    file = tmp_path_factory.mktemp("shown") / "report.html"
+    file.write_text(page.source, encoding="utf-8")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        shown = Shown(browser.new_page(viewport={"width": request.param, "height": 900}))
+        shown.view.on("request", lambda asked: shown.asked.append(asked.url))
+        shown.view.on("console", lambda said: shown.complaints.append(said.text))
+        shown.view.on("pageerror", lambda error: shown.complaints.append(str(error)))
+        shown.view.goto(file.as_uri())
+        yield shown
+        browser.close()
+
+
+def test_browser_fetches_the_page_alone_and_complains_of_nothing(shown: Shown) -> None:
+    assert shown.asked == [shown.view.url]
+    assert shown.complaints == []
+
+
+def test_page_is_no_wider_than_the_screen(shown: Shown) -> None:
+    width, screen = shown.view.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= screen
+
+
+def test_no_text_lies_upon_another(shown: Shown) -> None:
+    texts, overlapping = shown.view.evaluate(OVERLAPPING_TEXTS)
+    assert texts > 300
+    assert overlapping == []

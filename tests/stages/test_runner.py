@@ -15,12 +15,15 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import structlog
 import time_machine
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from seed_analytics import cli, db
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
+from seed_analytics.run import Run, merge_kpis
+from seed_analytics.settings import Settings
 from seed_analytics.stages import SETTINGS
 from support import Database, invoke
 
@@ -82,6 +85,39 @@ def test_run_is_recorded_with_what_it_did(simulated: Database) -> None:
     assert {"seed_analytics", "python", "scikit_learn"} <= set(versions)
     assert settings["CLUSTER_LOOKBACK_WEEKS"] == "12"
     assert "postgres" not in str(settings), "the database's address is a secret"
+
+
+def test_record_hides_the_password_of_an_address(database: Database) -> None:
+    url = "http://me:secret-word@r-forecast-plumber:8080"
+    assert invoke("forecast-prophet", env={"DATABASE_URL": database.url, "R_FORECAST_BASE_URL": url}) == 0
+    [[settings]] = database("SELECT settings FROM analytics_runs")
+    assert settings["R_FORECAST_BASE_URL"] == "http://me:***@r-forecast-plumber:8080/"
+
+
+def test_record_of_the_kpis_speaks_of_no_fit(simulated: Database) -> None:
+    assert invoke("compute-weekly-kpis", env={"DATABASE_URL": simulated.url}) == 0
+    reasons = [reason for _, reason in simulated.runs("compute-weekly-kpis")]
+    assert reasons[-1] == "Nothing is estimated: the definitions bound every KPI."
+
+
+MONDAY = datetime(2025, 11, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "week"),
+    [(MONDAY, "2025-10-27"), (MONDAY + timedelta(microseconds=1), "2025-11-03")],
+    ids=["Monday at midnight", "just after"],
+)
+def test_keys_are_merged_into_the_newest_week_that_has_begun(database: Database, as_of: datetime, week: str) -> None:
+    weeks = ("2025-10-27", "2025-11-03", "2025-11-10")
+    for start in weeks:
+        database("INSERT INTO weekly_kpi VALUES ('u', %s, '{\"A_t\": 0.5}', now(), now())", start)
+    run = Run("s", "r", Settings(database_url=database.url), database.conn, as_of, structlog.get_logger())
+    with database.conn.transaction():
+        merge_kpis(run, ["u"], {"S": [0.25]})
+    found = database("SELECT week_start::text, kpis FROM weekly_kpi ORDER BY 1")
+    assert found == [(start, {"A_t": 0.5} | ({"S": 0.25} if start == week else {})) for start in weeks]
+    assert run.kpi_keys == {"S": 1}
 
 
 def test_log_has_the_lines_that_operators_know(simulated: Database, capsys: Captured) -> None:
@@ -239,6 +275,14 @@ def test_database_that_is_away_is_unavailable(capsys: Captured, monkeypatch: pyt
     shown = capsys.readouterr().err
     assert "PostgreSQL does not answer" in shown
     assert "secret-word" not in shown
+
+
+@pytest.mark.parametrize("option", ["search_pat=x", "timezone=Nowhere", "work_mem=much"])
+def test_option_that_the_server_does_not_take_is_a_config_fault(
+    database: Database, option: str, capsys: Captured
+) -> None:
+    assert segment(database, PGOPTIONS=f"-c {option}") == ExitCode.CONFIG
+    assert option.partition("=")[0] in capsys.readouterr().err.lower()
 
 
 def test_database_that_does_not_exist_is_a_config_fault(postgres: Postgres) -> None:

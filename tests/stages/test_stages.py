@@ -188,6 +188,42 @@ def test_engine_brms_publishes_predictions_and_bands_of_its_family(database: Dat
     assert (users, out_of_range) == (30, 0)
 
 
+def test_family_that_is_not_compiled_is_a_config_fault(
+    simulated: Database, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brms = {"BRMS_ENGINE": "brms", "BRMS_FAMILY": "poisson"}
+    assert run(simulated, "fit-bayesian-growth", **brms) == ExitCode.CONFIG
+    assert "BRMS_FAMILY" in capsys.readouterr().err
+    assert simulated.runs("fit-bayesian-growth") == [], "it is said before anything is read"
+
+
+@pytest.mark.parametrize(
+    ("stage", "env"),
+    [
+        ("forecast-prophet", {}),
+        ("fit-bayesian-growth", {"BRMS_SCORE_SOURCE": "A_t"}),
+    ],
+)
+def test_kpis_that_are_not_there_yet_are_waited_for(
+    simulated: Database, run: Run, stage: str, env: dict[str, str]
+) -> None:
+    simulated("DELETE FROM weekly_kpi WHERE week_start >= date_trunc('week', now()) - interval '1 week'")
+    assert run(simulated, stage, **env) == ExitCode.TRY_LATER
+    assert "Run compute-weekly-kpis" in simulated.runs(stage)[-1][1]
+
+
+def test_metric_with_too_few_weeks_is_named_beside_those_that_were_forecast(simulated: Database, run: Run) -> None:
+    simulated(
+        """UPDATE weekly_kpi SET kpis = kpis - 'E_t'
+        WHERE week_start < date_trunc('week', now()) - interval '7 weeks'"""
+    )
+    assert run(simulated, "forecast-prophet", PROPHET_METRICS="A_t,E_t") == ExitCode.OK
+    assert simulated("SELECT metric FROM prophet_fit_meta") == [("A_t",)]
+    [(status, reason)] = simulated.runs("forecast-prophet")
+    assert status == "succeeded"
+    assert "E_t was left out: 7 complete weeks have values, a forecast needs 8" in reason
+
+
 def test_verify_is_content(finished: Database, services: dict[str, RService]) -> None:
     assert run_with(services, finished, "verify") == ExitCode.OK
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from seed_analytics.clients import UNFITTABLE, RService
+from seed_analytics.cli import COMMAND_SETTINGS
+from seed_analytics.clients import LEVERS, UNFITTABLE, RService, client
 from seed_analytics.errors import ConfigFault, Rejected, StageError, Unavailable
+from seed_analytics.settings import SERVICES, GrowthSettings, IrtSettings, SurvivalSettings, describe
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105
 WELL = (200, {"content-type": "application/json"}, b'{"scores": {"user_id": ["u1"]}}')
@@ -122,6 +124,14 @@ def test_service_that_stays_busy_is_unavailable(misbehaving: Callable[..., Misbe
     assert len(server.seen) == 3
 
 
+def test_fit_that_took_too_long_is_not_asked_for_again(misbehaving: Callable[..., Misbehaving]) -> None:
+    detail = "The fit took longer than 1200 seconds and was stopped."
+    server = misbehaving(problem(503, "urn:seed-analytics:problem:timeout", detail, **{"retry-after": "1"}))
+    with pytest.raises(Unavailable, match="1200 seconds.*SURVIVAL_LOOKBACK_DAYS.*FIT_TIMEOUT_SECS of r-forecast"):
+        service(server.url).post("/survival/fit", {}, ())
+    assert len(server.seen) == 1
+
+
 def test_service_that_is_down_is_unavailable_and_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -173,6 +183,66 @@ def test_refused_token_is_a_config_fault_that_names_the_variable(
     with pytest.raises(ConfigFault, match="R_FORECAST_INTERNAL_TOKEN") as fault:
         service(server.url).post("/survival/fit", {}, ())
     assert TOKEN not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (302, {"location": "https://login.example/?next=x"}, b""),
+        (307, {"location": "/elsewhere"}, b""),
+        (404, {"content-type": "text/html"}, b"<html>default backend - 404</html>"),
+        (405, {"content-type": "text/html"}, b"<html>no POST here</html>"),
+    ],
+    ids=lambda reply: str(reply[0]),
+)
+def test_something_else_at_the_address_is_a_config_fault_that_names_the_variable(
+    misbehaving: Callable[..., Misbehaving], reply: object
+) -> None:
+    url = misbehaving(reply).url.replace("//", "//me:secret-word@")
+    with pytest.raises(ConfigFault, match="R_FORECAST_BASE_URL=http://me:") as fault:
+        service(url).post("/survival/fit", {}, ())
+    assert "secret-word" not in str(fault.value)
+
+
+def test_request_that_is_too_large_is_a_config_fault_that_names_what_to_set(
+    misbehaving: Callable[..., Misbehaving],
+) -> None:
+    server = misbehaving(problem(413, "urn:seed-analytics:problem:too-large", "At most 104857600 bytes."))
+    with pytest.raises(ConfigFault, match="104857600.*SURVIVAL_LOOKBACK_DAYS.*MAX_BODY_BYTES of r-forecast-plumber"):
+        service(server.url).post("/survival/fit", {}, ())
+
+
+def test_levers_are_settings() -> None:
+    names = {word for lever in LEVERS.values() for word in lever.split(" or ")}
+    assert LEVERS.keys() == SERVICES.keys()
+    assert names <= {item.name for kind in COMMAND_SETTINGS.values() for item in describe(kind)}
+
+
+def test_reply_that_cannot_be_unpacked_is_unavailable(misbehaving: Callable[..., Misbehaving]) -> None:
+    server = misbehaving((200, {"content-type": "application/json", "content-encoding": "gzip"}, b"{}"))
+    with pytest.raises(Unavailable, match="cannot be unpacked"):
+        service(server.url).post("/survival/fit", {}, ())
+
+
+SETTINGS_OF = {"r-irt-plumber": IrtSettings, "r-forecast-plumber": SurvivalSettings, "r-brms-plumber": GrowthSettings}
+
+
+@pytest.mark.parametrize("prefix", SERVICES)
+def test_client_is_as_the_service_s_settings_say(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://")
+    monkeypatch.setenv(f"{prefix}_BASE_URL", "http://somewhere:8080/")
+    monkeypatch.setenv(f"{prefix}_TIMEOUT_SECS", "77")
+    monkeypatch.setenv(f"{prefix}_INTERNAL_TOKEN", TOKEN)
+    name = SERVICES[prefix]
+    assert client(name, SETTINGS_OF[name]()) == RService(name, prefix, "http://somewhere:8080", TOKEN, 77, 3, 5)
+
+
+def test_retries_are_those_of_the_stage_that_lets_them_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://")
+    monkeypatch.setenv("MIRT_MAX_RETRIES", "7")
+    monkeypatch.setenv("MIRT_RETRY_DELAY_SECS", "0.5")
+    found = client("r-irt-plumber", IrtSettings())
+    assert (found.retries, found.retry_delay_secs) == (7, 0.5)
 
 
 def test_data_that_cannot_be_fitted_are_rejected_in_the_service_s_words(

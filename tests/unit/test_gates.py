@@ -52,7 +52,9 @@ def growth_fit(**diagnostics: Any) -> dict[str, Any]:
     return {"warnings": [], "diagnostics": seen | diagnostics}
 
 
-def clustering(ari: float = 1.0, silhouette: float = 0.5, sizes: tuple[int, ...] = (60, 40)) -> Segments:
+def clustering(
+    ari: float = 1.0, redrawn: float = 1.0, silhouette: float = 0.5, sizes: tuple[int, ...] = (60, 40)
+) -> Segments:
     return Segments(
         features=("accuracy",),
         labels=("thriving", "steady")[: len(sizes)],
@@ -61,6 +63,7 @@ def clustering(ari: float = 1.0, silhouette: float = 0.5, sizes: tuple[int, ...]
         silhouette=silhouette,
         silhouette_by_k={2: silhouette},
         adjusted_rand_index=ari,
+        redrawn_rand_index=redrawn,
         inertia=1.0,
     )
 
@@ -223,6 +226,13 @@ def test_irt_says_when_items_depend_on_each_other() -> None:
     verdict = gates.irt(irt_fit(fit={"reliability": 0.8, "n_dependent_pairs": 3}))
     assert verdict.accepted
     assert "3 pairs of items" in str(verdict)
+
+
+@pytest.mark.parametrize(("redrawn", "said"), [(gates.STABILITY_MIN, False), (gates.STABILITY_MIN - 1e-9, True)])
+def test_segments_say_when_other_learners_would_give_others(redrawn: float, said: bool) -> None:
+    verdict = gates.segments(clustering(redrawn=redrawn))
+    assert verdict.accepted
+    assert ("drawn anew" in str(verdict)) is said
 
 
 @pytest.mark.parametrize(("ari", "accepted"), [(gates.STABILITY_MIN, True), (gates.STABILITY_MIN - 1e-9, False)])

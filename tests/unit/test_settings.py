@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import HttpUrl, SecretStr
 from seed_analytics import cli
 from seed_analytics.errors import ConfigFault, ExitCode, UsageFault
 from seed_analytics.settings import (
@@ -119,6 +120,60 @@ def test_new_name_wins_over_legacy_alias(
     default = str(kind.model_fields[field].default)
     monkeypatch.setenv(field.upper(), default)
     assert str(getattr(load(kind), field)) == default != str(value)
+
+
+# What deployments were written against. A new default is a decision of its own: it changes numbers.
+CONTRACT: list[tuple[type[Settings], str, tuple[str, ...], object]] = [
+    (Settings, "DRY_RUN", (), False),
+    (IrtSettings, "R_IRT_BASE_URL", (), HttpUrl("http://r-irt-plumber/")),
+    (IrtSettings, "R_IRT_TIMEOUT_SECS", (), 300),
+    (IrtSettings, "R_IRT_INTERNAL_TOKEN", (), SecretStr("")),
+    (IrtSettings, "MIRT_LOOKBACK_DAYS", ("IRT_CALIB_LOOKBACK_DAYS",), 60),
+    (IrtSettings, "MIRT_MODEL", ("IRT_MODEL",), "2PL"),
+    (IrtSettings, "MIRT_MAX_OBS", (), 0),
+    (IrtSettings, "MIRT_TOPIC_ID", (), None),
+    (IrtSettings, "MIRT_MAX_RETRIES", (), 3),
+    (IrtSettings, "MIRT_RETRY_DELAY_SECS", (), 5),
+    (IrtSettings, "IRT_UPDATE_QUESTION_META", (), False),
+    (ClusterSettings, "CLUSTER_LOOKBACK_WEEKS", (), 12),
+    (ClusterSettings, "CLUSTER_N_CLUSTERS", (), None),
+    (ClusterSettings, "CLUSTER_METHOD", (), "kmeans"),
+    (
+        ClusterSettings,
+        "CLUSTER_FEATURES",
+        (),
+        ("engagement", "improvement", "efficiency", "recovery", "accuracy", "sessions"),
+    ),
+    (SurvivalSettings, "R_FORECAST_BASE_URL", (), HttpUrl("http://r-forecast-plumber/")),
+    (SurvivalSettings, "R_FORECAST_TIMEOUT_SECS", (), 300),
+    (SurvivalSettings, "R_FORECAST_INTERNAL_TOKEN", (), SecretStr("")),
+    (SurvivalSettings, "SURVIVAL_LOOKBACK_DAYS", (), 90),
+    (SurvivalSettings, "SURVIVAL_EVENT_THRESHOLD_DAYS", (), 14),
+    (SurvivalSettings, "SURVIVAL_UPDATE_KPI", (), True),
+    (ProphetSettings, "PROPHET_LOOKBACK_WEEKS", (), 12),
+    (ProphetSettings, "PROPHET_FORECAST_WEEKS", (), 4),
+    (ProphetSettings, "PROPHET_ANOMALY_THRESHOLD", (), 2.5),
+    (ProphetSettings, "PROPHET_METRICS", (), ("I_t",)),
+    (GrowthSettings, "R_BRMS_BASE_URL", (), HttpUrl("http://r-brms-plumber/")),
+    (GrowthSettings, "R_BRMS_TIMEOUT_SECS", (), 1200),
+    (GrowthSettings, "R_BRMS_INTERNAL_TOKEN", (), SecretStr("")),
+    (GrowthSettings, "BRMS_LOOKBACK_WEEKS", ("LOOKBACK_WEEKS",), 12),
+    (GrowthSettings, "BRMS_N_SAMPLES", ("BRMS_ITER",), 1000),
+    (GrowthSettings, "BRMS_N_CHAINS", ("BRMS_CHAINS",), 4),
+    (GrowthSettings, "BRMS_FAMILY", (), "gaussian"),
+    (GrowthSettings, "BRMS_SCORE_SOURCE", (), "accuracy"),
+    (GrowthSettings, "BRMS_UPDATE_KPI", (), True),
+    (GrowthSettings, "METRICS_DEFAULT_TARGET", (), 0),
+]
+
+
+@pytest.mark.parametrize(("kind", "variable", "legacy", "default"), CONTRACT, ids=[case[1] for case in CONTRACT])
+def test_default_and_aliases_are_those_of_the_contract(
+    kind: type[Settings], variable: str, legacy: tuple[str, ...], default: object
+) -> None:
+    field = variable.lower()
+    assert getattr(load(kind), field) == default
+    assert tuple(aliases(kind.model_fields[field])) == legacy
 
 
 def test_as_of_is_midnight_utc() -> None:

@@ -118,9 +118,74 @@ what to set; all of them are told at once.
 {{- end -}}
 {{- end -}}
 
+{{- $blocks := dict "global.stages" .Values.global.stages "global.services" .Values.global.services "global.cloudSqlProxy" $proxy -}}
+{{- range $name, $values := omit .Values "global" -}}{{- $_ := set $blocks $name $values -}}{{- end -}}
+{{- range $name, $values := $blocks -}}
+{{- if kindIs "map" $values -}}
+{{- if hasKey $values "schedule" -}}
+{{- with include "seed-analytics.cronFault" $values.schedule -}}{{- $errors = append $errors (printf "%s.schedule %q: %s" $name $values.schedule .) -}}{{- end -}}
+{{- end -}}
+{{- if kindIs "string" $values.timeZone -}}
+{{- if not (regexMatch (include "seed-analytics.timeZones" .) $values.timeZone) -}}
+{{- $errors = append $errors (printf "%s.timeZone %q is no time zone of the tz database: set Area/Location, such as Asia/Seoul, or UTC" $name $values.timeZone) -}}
+{{- end -}}
+{{- end -}}
+{{- with ($values.image | default dict).digest -}}
+{{- if not (regexMatch "^sha256:[a-f0-9]{64}$" .) -}}
+{{- $errors = append $errors (printf "%s.image.digest %q is no digest: set sha256: and 64 hexadecimal digits in small letters, or leave it empty" $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if $errors -}}
 {{- fail (printf "the values do not fit together:\n  - %s" (join "\n  - " $errors)) -}}
 {{- end -}}
+{{- end }}
+
+{{- /* What is wrong with a cron expression, by the rules of Kubernetes; nothing where it is well. */}}
+{{- define "seed-analytics.cronFault" -}}
+{{- $fields := regexSplit " +" . -1 -}}
+{{- $month := dict "jan" "1" "feb" "2" "mar" "3" "apr" "4" "may" "5" "jun" "6" "jul" "7" "aug" "8" "sep" "9" "oct" "10" "nov" "11" "dec" "12" -}}
+{{- $weekday := dict "sun" "0" "mon" "1" "tue" "2" "wed" "3" "thu" "4" "fri" "5" "sat" "6" -}}
+{{- $kinds := list
+  (dict "is" "minute (0-59)" "value" "[0-5]?[0-9]" "names" dict)
+  (dict "is" "hour (0-23)" "value" "([01]?[0-9]|2[0-3])" "names" dict)
+  (dict "is" "day of the month (1-31)" "value" "(0?[1-9]|[12][0-9]|3[01])" "names" dict)
+  (dict "is" "month (1-12, or jan to dec)" "value" "(0?[1-9]|1[0-2])" "names" $month)
+  (dict "is" "weekday (0-6 from Sunday, or sun to sat)" "value" "[0-6]" "names" $weekday) -}}
+{{- if contains "TZ=" . -}}
+a schedule holds no time zone: set timeZone to it, and schedule to the five fields alone
+{{- else if hasPrefix "@" . -}}
+{{- if not (has . (list "@yearly" "@annually" "@monthly" "@weekly" "@daily" "@midnight" "@hourly")) -}}
+there is no such name: set @hourly, @daily, @weekly, @monthly or @yearly, or five fields
+{{- end -}}
+{{- else if ne (len $fields) 5 -}}
+it has {{ len $fields }} of five fields: set minute hour day month weekday, such as 0 5 * * *
+{{- else -}}
+{{- $fault := "" -}}
+{{- range $i, $given := $fields -}}
+{{- $kind := index $kinds $i -}}
+{{- $field := lower $given -}}
+{{- range $name, $number := $kind.names -}}{{- $field = replace $name $number $field -}}{{- end -}}
+{{- $item := printf "(\\*|\\?|%s(-%s)?)(/[1-9][0-9]*)?" $kind.value $kind.value -}}
+{{- if not (regexMatch (printf "^%s(,%s)*$" $item $item) $field) -}}
+{{- $fault = default (printf "%q is no %s: set five fields, minute hour day month weekday" $given $kind.is) $fault -}}
+{{- end -}}
+{{- range regexFindAll "[0-9]+-[0-9]+" $field -1 -}}
+{{- $ends := splitList "-" . -}}
+{{- if gt (atoi (first $ends)) (atoi (last $ends)) -}}
+{{- $fault = default (printf "a range in %q ends before it begins: set the earlier end first, or two ranges" $given) $fault -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $fault -}}
+{{- end -}}
+{{- end }}
+
+{{- /* The areas of the tz database, and its names that have none. */}}
+{{- define "seed-analytics.timeZones" -}}
+^((Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Brazil|Canada|Chile|Etc|Europe|Indian|Mexico|Pacific|US)(/[A-Z][A-Za-z0-9_+-]*){1,2}|UTC|UCT|GMT[+-]?0?|Greenwich|Universal|Zulu|CET|CST6CDT|EET|EST|EST5EDT|HST|MET|MST|MST7MDT|PRC|PST8PDT|ROC|ROK|W-SU|WET|Cuba|Egypt|Eire|GB|GB-Eire|Hongkong|Iceland|Iran|Israel|Jamaica|Japan|Kwajalein|Libya|NZ|NZ-CHAT|Navajo|Poland|Portugal|Singapore|Turkey)$
 {{- end }}
 
 {{- /* JSON of values; Helm 3 and 4 differ in where they keep a null. */}}

@@ -17,7 +17,6 @@ import structlog
 from seed_analytics import __version__, logs
 from seed_analytics.errors import ExitCode, StageError, Stopped
 from seed_analytics.settings import (
-    CheckInputsSettings,
     ReportSettings,
     SettingInfo,
     Settings,
@@ -32,7 +31,7 @@ from seed_analytics.stages import load as load_stage
 
 COMMAND_SETTINGS: dict[str, type[Settings]] = {
     "migrate": Settings,
-    "check-inputs": CheckInputsSettings,
+    "check-inputs": Settings,
     **SETTINGS,
     "verify": VerifySettings,
     "report": ReportSettings,
@@ -126,12 +125,12 @@ def migrate(with_platform_tables: bool, revision: str, **flags: Any) -> None:
 
 
 @cli.command("check-inputs")
-@_flags(CheckInputsSettings)
+@_flags(Settings)
 def check_inputs(**flags: Any) -> Any:
     """Check the platform's tables, columns and ids before anything is fitted."""
     from seed_analytics.stages.check_inputs import check  # noqa: PLC0415
 
-    return check(_settings(CheckInputsSettings, flags))
+    return check(_settings(Settings, flags))
 
 
 @cli.command()
@@ -171,8 +170,8 @@ def simulate(learners: int, weeks: int, if_empty: bool, **flags: Any) -> None:
         db.translated(),
         db.connect(url, application="seed-analytics/simulate") as conn,
     ):
-        if if_empty and not platform_tables.is_empty(conn):
-            structlog.get_logger().info("The log has rows already; they are left as they are")
+        if if_empty and platform_tables.filled(conn):
+            structlog.get_logger().info("The platform's tables have rows already; they are left as they are")
             return
         counts = run(conn, learners=learners, weeks=weeks, seed=settings.seed, end=settings.as_of)
     structlog.get_logger().info("Simulated " + ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -20,7 +20,15 @@ log = structlog.get_logger()
 RETRIES = {"retries": "mirt_max_retries", "retry_delay_secs": "mirt_retry_delay_secs"}
 """Attribute of RService -> setting of calibrate-irt-weekly, the one stage that lets its retries be set."""
 
+LEVERS = {
+    "R_IRT": "MIRT_MAX_OBS or MIRT_LOOKBACK_DAYS",
+    "R_FORECAST": "SURVIVAL_LOOKBACK_DAYS or PROPHET_LOOKBACK_WEEKS",
+    "R_BRMS": "BRMS_LOOKBACK_WEEKS",
+}
+"""Prefix of a service's settings -> the settings that say how much is sent to it."""
+
 UNFITTABLE = "urn:seed-analytics:problem:unfittable"
+TOO_LONG = "urn:seed-analytics:problem:timeout"
 MAX_RETRY_AFTER_SECS = 60.0
 CONNECT_TIMEOUT_SECS = 5.0
 
@@ -66,7 +74,7 @@ class RService:
 
         Raises:
             Unavailable: unreachable, too late, busy after all retries, status 5xx, or a reply that cannot be used.
-            ConfigFault: the service refuses the token.
+            ConfigFault: the service refuses the token or so much data, or something else is at its address.
             Rejected: the service says that these data cannot be fitted.
             StageError: the service refuses the request as malformed, which is a defect on our side.
 
@@ -108,6 +116,8 @@ class RService:
             raise Unavailable(
                 f"{where}: no reply in {self.timeout_secs:g} s; raise {self.prefix}_TIMEOUT_SECS or send less data"
             ) from None
+        except httpx.DecodingError as error:
+            raise Unavailable(f"{where}: the reply cannot be unpacked: {redact(str(error))}") from None
         except httpx.TransportError as error:
             raise _Again(f"{where}: {type(error).__name__}: {redact(str(error))}") from None
         return self._read(where, reply, expect)
@@ -124,6 +134,18 @@ class RService:
         said = _problem(content, reply)
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ConfigFault(f"{where}: {self.name} refuses the token in {self.prefix}_INTERNAL_TOKEN ({status})")
+        if reply.is_redirect or status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+            raise ConfigFault(
+                f"{where}: {status} {said}; {self.prefix}_BASE_URL={redact(self.base_url)} is not the address "
+                f"of {self.name}, or something stands between that answers in its place"
+            )
+        if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            raise ConfigFault(
+                f"{where}: {status} {said}; lower {LEVERS[self.prefix]}, or raise MAX_BODY_BYTES of {self.name}"
+            )
+        if content and content.get("type") == TOO_LONG:
+            # Asking again would run into the same limit.
+            raise Unavailable(f"{where}: {said} Lower {LEVERS[self.prefix]}, or raise FIT_TIMEOUT_SECS of {self.name}")
         if status in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS):
             raise _Again(f"{where}: {status} {said}", _retry_after(reply))
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -46,6 +46,7 @@ _MISCONFIGURED = re.compile(
     r"authentication failed|no password supplied|empty password returned|does not exist|not permitted to log in"
     r"|permission denied for database|pg_hba\.conf|server does not support SSL|certificate verify failed"
     r"|invalid connection option|invalid URI|invalid port|invalid (\w+) value"
+    r"|unrecognized configuration parameter|invalid value for parameter|unsupported startup parameter"
 )
 _UNREADABLE = (
     "DATABASE_URL cannot be read. It is postgresql://user:password@host:port/database; "

@@ -33,6 +33,6 @@ def open_log(conn: Connection, as_of: datetime, student_id_form: StudentIdForm =
         conn.execute("DROP TABLE IF EXISTS pg_temp.attempt_log_ids")
         conn.execute(pgsql.SQL(db.read_sql("attempt_log.sql")).format(view=view, as_of=pgsql.Literal(as_of)))
         if by_md5:
-            conn.execute(db.read_sql("attempt_log_ids.sql"))
+            conn.execute("CREATE TEMPORARY TABLE attempt_log_ids AS\n" + db.read_sql("attempt_log_ids.sql"))
             conn.execute("ANALYZE attempt_log_ids")
             conn.execute(db.read_sql("attempt_log_md5_uuid.sql"))

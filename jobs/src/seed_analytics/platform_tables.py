@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
 from seed_analytics import db
@@ -13,20 +14,30 @@ from seed_analytics.db import Connection
 from seed_analytics.errors import InputFault
 from seed_analytics.log_view import StudentIdForm, open_log
 
+TABLES = ("attempt", "weekly_kpi", "features_topic_daily", "question")
+
 
 def create_platform_tables(conn: Connection) -> None:
     """Create the tables and indexes that do not exist yet, and the schema ``simulated_truth`` beside them."""
     conn.execute(db.read_sql("platform/tables.sql"))
 
 
-def is_empty(conn: Connection) -> bool:
-    """Create the platform's tables where they are missing, and say whether the log has no row."""
-    create_platform_tables(conn)
-    return conn.execute("SELECT NOT EXISTS (SELECT FROM attempt)").fetchone() == (True,)
+def filled(conn: Connection) -> list[str]:
+    """Return those of the platform's tables that are there and have rows."""
+    return [table for table in TABLES if _has_rows(conn, table)]
+
+
+def _has_rows(conn: Connection, *name: str) -> bool:
+    table = pgsql.Identifier(*name)
+    if conn.execute("SELECT to_regclass(%s) IS NULL", [table.as_string(conn)]).fetchone() == (True,):
+        return False
+    return conn.execute(pgsql.SQL("SELECT EXISTS (SELECT FROM {})").format(table)).fetchone() == (True,)
 
 
 def empty_platform_tables(conn: Connection, source: str, detail: Mapping[str, Any]) -> None:
     """Empty the platform's tables for a new load, and note what fills them; ``finish_load`` follows the load.
+
+    Tables and indexes that are not there are created, but only after it is sure that no row is somebody's own.
 
     Args:
         conn: a connection, best inside the transaction of the load.
@@ -34,17 +45,16 @@ def empty_platform_tables(conn: Connection, source: str, detail: Mapping[str, An
         detail: what one needs to load the same again.
 
     Raises:
-        InputFault: ``attempt`` holds rows that neither the simulator nor a data set adapter put there.
+        InputFault: a table holds rows that neither the simulator nor a data set adapter put there.
 
     """
-    foreign = conn.execute(
-        "SELECT EXISTS (SELECT FROM attempt) AND NOT EXISTS (SELECT FROM simulated_truth.origin)"
-    ).fetchone()
-    if foreign == (True,):
+    found = filled(conn)
+    if found and not _has_rows(conn, "simulated_truth", "origin"):
         raise InputFault(
-            "The table attempt holds rows that were not simulated, and they are left alone. "
+            f"Rows that were not simulated are in {', '.join(found)}, and they are left alone. "
             "Point DATABASE_URL at another database to load simulated or public data."
         )
+    create_platform_tables(conn)
     conn.execute(db.read_sql("platform/empty.sql"))
     conn.execute("INSERT INTO simulated_truth.origin (source, detail) VALUES (%s, %s)", (source, Jsonb(dict(detail))))
 

@@ -37,11 +37,13 @@ class Verdict:
     Attributes:
         faults: why the fit must not be published, in sentences; empty when it may.
         remarks: what a reader of the numbers should know all the same.
+        otherwise: the sentence for a fit of which there is nothing to say.
 
     """
 
     faults: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    otherwise: str = "The fit passed its gate."
 
     @property
     def accepted(self) -> bool:
@@ -51,7 +53,7 @@ class Verdict:
     def __str__(self) -> str:
         """Return the verdict in words, as ``analytics_runs.reason`` holds it."""
         said = "; ".join(sentence.removesuffix(".") for sentence in (*self.faults, *self.remarks))
-        return f"{said}." if said else "The fit passed its gate."
+        return f"{said}." if said else self.otherwise
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Run(Generic[S]):
     rows_written: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
+    kpi_keys: dict[str, int] = field(default_factory=dict)
 
     def read(self, name: str, **params: Any) -> Columns:
         """Run ``sql/NAME`` with ``as_of`` and the given parameters; return its columns and count its rows."""
@@ -142,8 +145,10 @@ def merge_kpis(run: Run[Any], users: Sequence[str], values: Mapping[str, Sequenc
 
     """
     kpis = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    week = [run.as_of.astimezone(UTC).date()] * len(users)
+    # Of a week that begins at as_of sharp nothing is known yet.
+    week = [(run.as_of.astimezone(UTC) - timedelta.resolution).date()] * len(users)
     written = run.merge("weekly_kpi", {"user_id": users, "week_start": week, "kpis": kpis}, "run/merge_kpis.sql")
+    run.kpi_keys |= dict.fromkeys(values, written)
     run.log.info(f"Updated weekly_kpi ({', '.join(values)}) for {written} users")
     if written < len(users):
         run.log.warning(f"{len(users) - written} users have no row in weekly_kpi to write to")
@@ -222,7 +227,7 @@ def _start(stage: Stage[S, Data, Fit], settings: S, conn: Connection) -> Run[S]:
     if abandoned:
         log.warning(f"Closed {abandoned} earlier run(s) of {stage.name} that ended without a word")
     shown = {
-        item.name: str(getattr(settings, name))
+        item.name: logs.redact(str(getattr(settings, name)))  # an address may hold a password
         for item, (name, info) in zip(describe(type(settings)), type(settings).model_fields.items(), strict=True)
         if not is_secret(info) and env_name(name) == item.name
     }
@@ -266,5 +271,6 @@ def _update(conn: Connection, run: Run[S], status: str, reason: str) -> None:
             "rows_written": run.rows_written,
             "timings": Jsonb(run.timings),
             "versions": Jsonb(run.versions),
+            "kpi_keys": Jsonb(run.kpi_keys if status == "succeeded" else {}),
         },
     )

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn import config_context
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_samples
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_chunked
 from threadpoolctl import threadpool_limits
 
 K_MIN, K_MAX = 2, 8
 N_INIT = 10  # starts a fit; the best by within-cluster sum of squares is kept
 N_SEEDS = 5  # refits with other seeds, whose agreement is the stability that is recorded
-SILHOUETTE_SAMPLE = 5000  # learners drawn for the silhouette, whose cost is quadratic
+N_DRAWS = 5  # refits to learners drawn anew, whose agreement is recorded, too
+SILHOUETTE_SAMPLE = 5000  # learners whose silhouette is computed, at the cost of a distance to every learner
 SILHOUETTE_MB = 16  # of their distances that are held at once
 MISSING_MAX = 0.5  # a feature that most learners lack says who has it, not how they learn
+WILD = 10  # robust standard deviations from a feature's median, beyond which a learner has no say in the segments
+WILD_SHARE = 0.01  # of the learners; more of them, and they are a group
 MATCH_MAX = 1.5  # root-mean-square distance, in standard deviations a feature, beyond which a label is not inherited
 
 ARCHETYPES: dict[str, dict[str, float]] = {
@@ -51,6 +54,7 @@ class Segments:
         silhouette: mean silhouette, -1..1; NaN for k = 1.
         silhouette_by_k: k -> silhouette, for each k that was tried.
         adjusted_rand_index: mean agreement of refits with other seeds, at most 1.
+        redrawn_rand_index: the same of refits to learners drawn anew with replacement: the bootstrap.
         inertia: within-cluster sum of squares of the standardised features.
         dropped: feature -> why it was left out.
         remarks: what the reader should know.
@@ -64,6 +68,7 @@ class Segments:
     silhouette: float
     silhouette_by_k: dict[int, float]
     adjusted_rand_index: float
+    redrawn_rand_index: float
     inertia: float
     dropped: dict[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
@@ -91,7 +96,7 @@ def usable(
             dropped[name] = f"missing for {missing:.0%} of the learners"
             continue
         filled = np.where(np.isnan(values), np.nanmedian(values), values)
-        if np.ptp(filled) <= 1e-9 * max(1.0, float(np.abs(filled).max())):
+        if np.ptp(filled) <= max(1e-9 * np.abs(filled).max(), 1e-150):  # what is squared must stay a number
             dropped[name] = f"constant ({filled[0]:g})"
             continue
         twin = next((other for other, kept_values in kept.items() if np.allclose(_z(kept_values), _z(filled))), None)
@@ -132,27 +137,33 @@ def _cluster(
     last: Sequence[Mapping[str, object]],
 ) -> Segments:
     kept, dropped = usable(columns)
-    if not kept:
+    wild = _wild(kept)
+    if wild.any():
+        dropped |= usable({name: values[~wild].tolist() for name, values in kept.items()})[1]
+    names = tuple(name for name in kept if name not in dropped)
+    if not names:
         raise ValueError("no usable feature: " + "; ".join(f"{name} is {why}" for name, why in dropped.items()))
-    names = tuple(kept)
-    raw = np.column_stack([kept[name] for name in names])
+    everyone = np.column_stack([kept[name] for name in names])
+    raw = everyone[~wild]
     mean, sd = raw.mean(axis=0), raw.std(axis=0)
     points = (raw - mean) / sd
     distinct = len(np.unique(points.round(9), axis=0))
     remarks = [f"Left out {name}: {why}" for name, why in dropped.items()]
-    fits = {k: _kmeans(points, k, seed) for k in range(K_MIN, min(K_MAX, distinct - 1) + 1) if n_clusters in (None, k)}
-    widths = {k: _silhouettes(points, fit.labels_, seed) for k, fit in fits.items()}
+    if wild.any():
+        remarks.append(f"Far from all others, and without a say in the segments: {wild.sum()} of {len(wild)} learners")
+    most = min(K_MAX, distinct, len(points) - 1)
+    fits = {k: kmeans(points, k, seed) for k in range(K_MIN, most + 1) if n_clusters in (None, k)}
+    widths = {k: silhouettes(points, fit.labels_, seed) for k, fit in fits.items()}
     by_k = {k: float(width.mean()) for k, width in widths.items()}
     k = _least_good(widths) if widths else 1
     if n_clusters and n_clusters > 1 and not by_k:
         remarks.append(f"{n_clusters} clusters were asked for, but only {distinct} distinct learners are there")
-        k = 1
-    fit = fits[k] if k in fits else _kmeans(points, 1, seed)
+    fit = fits[k] if k in fits else kmeans(points, 1, seed)
     # By size, then by centre: k-means numbers its clusters by chance.
     sizes = np.bincount(fit.labels_, minlength=k)
     order = np.lexsort((*fit.cluster_centers_.round(6).T[::-1], -sizes))
-    assigned = np.argsort(order)[fit.labels_].astype(np.int64)
-    scaled = np.array([points[assigned == cluster_id].mean(axis=0) for cluster_id in range(k)])
+    assigned = np.argsort(order)[fit.predict((everyone - mean) / sd)].astype(np.int64)
+    scaled = np.array([points[assigned[~wild] == cluster_id].mean(axis=0) for cluster_id in range(k)])
     return Segments(
         features=names,
         labels=_labels(names, scaled, mean, sd, last),
@@ -161,6 +172,7 @@ def _cluster(
         silhouette=by_k.get(k, float("nan")),
         silhouette_by_k=by_k,
         adjusted_rand_index=_stability(points, k, fit.labels_, seed),
+        redrawn_rand_index=_redrawn(points, k, fit.labels_, seed),
         inertia=float(fit.inertia_),
         dropped=dropped,
         remarks=tuple(remarks),
@@ -171,15 +183,45 @@ def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((values - values.mean()) / values.std())
 
 
-def _kmeans(points: NDArray[np.float64], k: int, seed: int) -> KMeans:
+def _wild(kept: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Return who is so far from all others in some feature that one of them would be a segment of its own.
+
+    The spread is the median absolute deviation, 0.6745 standard deviations of normal values (Iglewicz & Hoaglin, How to
+    Detect and Handle Outliers, 1993); a feature in which most learners are equal has none, and nobody is far in it.
+    """
+    n = len(next(iter(kept.values()), ()))
+    wild = np.zeros(n, dtype=bool)
+    for values in kept.values():
+        away = np.abs(values - np.median(values))
+        spread = 1.4826 * np.median(away)
+        wild |= (away > WILD * spread) & (spread > 0)
+    return wild if wild.sum() <= max(1, WILD_SHARE * n) else np.zeros(n, dtype=bool)
+
+
+def kmeans(points: NDArray[np.float64], k: int, seed: int) -> KMeans:
+    """Return the best of `N_INIT` fits of k clusters to (n, p) points, as they are."""
     return KMeans(n_clusters=k, n_init=N_INIT, random_state=seed).fit(points)
 
 
-def _silhouettes(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> NDArray[np.float64]:
-    """Return the silhouette widths of the learners, or of a sample of them."""
+def silhouettes(points: NDArray[np.float64], assigned: NDArray[np.int32], seed: int) -> NDArray[np.float64]:
+    """Return the silhouette widths of the learners, or of a sample of them.
+
+    Each is exact, since distances are to all learners: a cluster of which none is in the sample is not missed.
+    """
     drawn = np.random.default_rng(seed).permutation(len(points))[:SILHOUETTE_SAMPLE]
+    sizes = np.bincount(assigned)
+    member = np.eye(len(sizes))[assigned]
     with config_context(working_memory=SILHOUETTE_MB):
-        return np.asarray(silhouette_samples(points[drawn], assigned[drawn]))
+        chunks = pairwise_distances_chunked(points[drawn], points, reduce_func=lambda away, _: away @ member)
+        total = np.vstack(list(chunks))
+    row, own = np.arange(len(drawn)), assigned[drawn]
+    inside = total[row, own] / np.maximum(sizes[own] - 1, 1)
+    others = total / sizes
+    others[row, own] = np.inf
+    outside = others.min(axis=1)
+    larger = np.maximum(inside, outside)
+    alone = (sizes[own] == 1) | (larger == 0)  # 0 by definition
+    return np.where(alone, 0.0, (outside - inside) / np.where(alone, 1.0, larger))
 
 
 def _least_good(widths: Mapping[int, NDArray[np.float64]]) -> int:
@@ -196,7 +238,17 @@ def _least_good(widths: Mapping[int, NDArray[np.float64]]) -> int:
 def _stability(points: NDArray[np.float64], k: int, assigned: NDArray[np.int32], seed: int) -> float:
     if k == 1:
         return 1.0
-    others = (_kmeans(points, k, seed + shift).labels_ for shift in range(1, N_SEEDS + 1))
+    others = (kmeans(points, k, seed + shift).labels_ for shift in range(1, N_SEEDS + 1))
+    return float(np.mean([adjusted_rand_score(assigned, other) for other in others]))
+
+
+def _redrawn(points: NDArray[np.float64], k: int, assigned: NDArray[np.int32], seed: int) -> float:
+    if k == 1:
+        return 1.0
+    rng = np.random.default_rng(seed)
+    drawn = (points[rng.integers(0, len(points), len(points))] for _ in range(N_DRAWS))
+    # a draw may lack a learner who is a cluster alone, so that fewer distinct ones than k are there
+    others = (kmeans(some, min(k, len(np.unique(some, axis=0))), seed).predict(points) for some in drawn)
     return float(np.mean([adjusted_rand_score(assigned, other) for other in others]))
 
 

@@ -85,6 +85,13 @@ class Settings(BaseSettings):
     attempt_student_id_form: Literal["same", "md5-uuid"] = _setting(
         "same", "How attempt.student_id is made of a user id: the id itself, or md5(user_id)::uuid."
     )
+    min_join_share: float = _setting(
+        0.5,
+        "Smallest share of the log's learners that must be found in the platform's other tables; below it the ids are "
+        "taken for wrong, and nothing is computed of the log.",
+        ge=0,
+        le=1,
+    )
     log_format: Literal["auto", "rich", "plain", "json"] = _setting(
         "auto", "auto: progress on a terminal, JSON lines in a pod, plain lines elsewhere."
     )
@@ -131,17 +138,6 @@ class KpiSettings(Settings):
     """Settings of compute-weekly-kpis."""
 
     kpi_lookback_weeks: int = _setting(2, "Complete weeks to compute again, besides the unfinished one.", ge=0, le=520)
-
-
-class CheckInputsSettings(Settings):
-    """Settings of check-inputs."""
-
-    min_join_share: float = _setting(
-        0.5,
-        "Smallest share of the log's learners that must be found in the platform's other tables.",
-        ge=0,
-        le=1,
-    )
 
 
 class IrtSettings(IrtService):
@@ -243,9 +239,11 @@ class GrowthSettings(BrmsService):
     brms_n_chains: int = _setting(4, "Markov chains.", "BRMS_N_CHAINS", "BRMS_CHAINS", ge=2, le=16)
     brms_engine: Literal["marginal", "brms"] = _setting(
         "marginal",
-        "marginal: seconds, gaussian only; brms: minutes, any family that the service has compiled.",
+        "marginal: seconds, gaussian only; brms: minutes, either family.",
     )
-    brms_family: str = _setting("gaussian", "Response distribution.", pattern=r"^[a-z_]+$")
+    brms_family: Literal["gaussian", "student"] = _setting(
+        "gaussian", "Response distribution, of those that the service has compiled; student is robust against outliers."
+    )
     brms_score_source: Literal["accuracy", "I_t", "E_t", "R_t", "A_t"] = _setting(
         "accuracy", "The weekly score: share right of the week's answers, or a KPI."
     )
@@ -258,7 +256,7 @@ class GrowthSettings(BrmsService):
     @classmethod
     def _engine_has_family(cls, family: str, info: Any) -> str:
         if info.data.get("brms_engine") == "marginal" and family != "gaussian":
-            raise ValueError("BRMS_ENGINE=marginal knows gaussian only; set BRMS_ENGINE=brms for other families")
+            raise ValueError("BRMS_ENGINE=marginal knows gaussian only; set BRMS_ENGINE=brms for the other family")
         return family
 
 

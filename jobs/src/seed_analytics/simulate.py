@@ -31,7 +31,7 @@ from seed_analytics import db
 from seed_analytics.bulk_copy import Array, copy_arrays
 from seed_analytics.db import Connection
 from seed_analytics.log_view import StudentIdForm
-from seed_analytics.platform_tables import create_platform_tables, empty_platform_tables, finish_load
+from seed_analytics.platform_tables import empty_platform_tables, finish_load
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -177,7 +177,7 @@ def simulate(
 
     Raises:
         ValueError: an argument is out of range.
-        InputFault: ``attempt`` holds rows that were not simulated.
+        InputFault: the platform's tables hold rows that were not simulated.
 
     """
     if learners < 1 or weeks < 1:
@@ -195,7 +195,6 @@ def simulate(
         "dirty": dirty, "student_id_form": student_id_form,
     }  # fmt: skip
 
-    create_platform_tables(conn)
     with conn.transaction():
         empty_platform_tables(conn, "simulator", detail)
         _write_truth(conn, everybody, items, calendar, start)

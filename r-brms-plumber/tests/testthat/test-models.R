@@ -70,6 +70,22 @@ test_that("compile.R leaves what is up to date alone", {
   expect_equal(file.mtime(file), before)
 })
 
+test_that("compile.R --check compiles nothing and says which model is for another machine, with exit code 78", {
+  check <- function(dir) {
+    arguments <- c(shQuote(file.path(service_dir, "compile.R")), "--check", shQuote(dir))
+    suppressWarnings(system2(rscript, arguments, stdout = TRUE, stderr = TRUE))
+  }
+  expect_match(check(model_dir(service_dir)), "growth_marginal is up to date", all = FALSE)
+  copy <- withr::local_tempdir()
+  files <- model_file(model_dir(service_dir), "growth_marginal", c("rds", "json"))
+  file.copy(files, copy)
+  writeLines(sub(R.version$platform, "another", readLines(files[[2]]), fixed = TRUE), file.path(copy, basename(files[[2]])))
+  said <- check(copy)
+  expect_equal(attr(said, "status"), 78L)
+  expect_match(said, "is for platform another", all = FALSE)
+  expect_match(readLines(file.path(copy, basename(files[[2]]))), "another", all = FALSE)
+})
+
 test_that("the service refuses to start without its model, with exit code 78", {
   withr::local_envvar(STAN_MODEL_DIR = withr::local_tempdir(), ALLOW_ANONYMOUS = "true", PORT = "0")
   said <- suppressWarnings(

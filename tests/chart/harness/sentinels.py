@@ -14,7 +14,7 @@ FORMS = (
     "{n}Mi",
     "{n}h0m0s",
     "{n}s",
-    "Area/S{n}",
+    "Etc/S{n}",
     "https://s{n}.example",
     "project:europe-west1:s{n}",
     "s{n}-reader@project-{n}.iam.gserviceaccount.com",

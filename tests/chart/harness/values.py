@@ -74,10 +74,24 @@ def _blocks(schema: Schema, path: Path) -> Iterator[tuple[Path, Schema]]:
             yield from _blocks(followed, here)
 
 
+FORMATS = {
+    "cron": r"@(hourly|daily|weekly)|(\*|[1-5]?[0-9]|\*/[1-9]) (\*|1?[0-9]|2[0-3]|[0-4]-9) (\*|[1-9],1[0-9]) (\*|[1-9]|jun) (\*|[0-6]|mon-fri)",
+    "time-zone": r"Etc/[A-Z][A-Za-z0-9]{1,8}|UTC|Japan|America/Argentina/Buenos_Aires",
+    "image-digest": r"|sha256:[a-f0-9]{64}",
+}
+"""Format -> what the chart takes, and not all of it: the schema leaves these to the chart, which says what to set."""
+
+_FORMATS = jsonschema.FormatChecker(formats=())
+for _name, _pattern in FORMATS.items():
+    _FORMATS.checks(_name)(
+        lambda value, taken=re.compile(_pattern, re.ASCII): not isinstance(value, str) or bool(taken.fullmatch(value))
+    )
+
+
 def is_valid(value: Any, schema: Schema) -> bool:
     """Say whether a schema accepts a value."""
     whole = {**schema, "definitions": umbrella()["definitions"]}
-    return jsonschema.Draft7Validator(whole).is_valid(value)
+    return jsonschema.Draft7Validator(whole, format_checker=_FORMATS).is_valid(value)
 
 
 # --- What the schema accepts ------------------------------------------------------------------------------------------
@@ -89,9 +103,10 @@ NOT_TEXT_TO_YAML = ("007", "1e5", "true", "null", "off", "1.10", "0x1f")
 """Texts that YAML reads as something else where they are not quoted."""
 
 
-ANNOTATIONS = {"$schema", "title", "description", "default", "definitions", "deprecated", "format"}
+ANNOTATIONS = {"$schema", "title", "description", "default", "definitions", "deprecated"}
 """Keywords that refuse nothing."""
 DRAWN = {
+    "format",
     *("$ref", "type", "enum", "minimum", "exclusiveMinimum", "maximum", "pattern", "minLength", "maxLength"),
     *("items", "minItems", "required", "properties", "patternProperties", "additionalProperties"),
 }
@@ -139,6 +154,8 @@ def _number(schema: Schema) -> st.SearchStrategy[float]:
 
 
 def _string(schema: Schema) -> st.SearchStrategy[str]:
+    if "format" in schema:
+        return st.from_regex(re.compile(FORMATS[schema["format"]], re.ASCII), fullmatch=True)
     if "pattern" not in schema:
         return TEXT.filter(lambda text: schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", 1000))
     pattern = re.compile(schema["pattern"].removeprefix("^").removesuffix("$"), re.ASCII)

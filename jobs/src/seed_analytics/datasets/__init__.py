@@ -35,7 +35,7 @@ def load(conn: Connection, directory: Path, now: datetime) -> dict[str, int]:
 
     Raises:
         UsageFault: no known data set is there.
-        InputFault: ``attempt`` holds rows that were neither simulated nor loaded.
+        InputFault: the platform's tables hold rows that were neither simulated nor loaded.
 
     """
     if name := recognise(directory):

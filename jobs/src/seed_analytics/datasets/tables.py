@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from seed_analytics.bulk_copy import Array, copy_arrays
 from seed_analytics.db import Connection
 from seed_analytics.errors import InputFault, UsageFault
-from seed_analytics.platform_tables import create_platform_tables, empty_platform_tables, finish_load
+from seed_analytics.platform_tables import empty_platform_tables, finish_load
 
 WEEK = np.timedelta64(7, "D").astype("timedelta64[us]")
 
@@ -88,7 +88,6 @@ def write(
         The number of rows by table.
 
     """
-    create_platform_tables(conn)
     with conn.transaction():
         empty_platform_tables(conn, source, {"now": now.isoformat()})
         with conn.cursor() as cursor:

@@ -1,5 +1,4 @@
 -- One row: a user id and the form in which attempt.student_id holds it.
-CREATE TEMPORARY TABLE attempt_log_ids AS
 SELECT
     (CASE
         WHEN user_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN user_id::uuid

@@ -9,7 +9,7 @@ from seed_analytics.db import Columns
 from seed_analytics.errors import TooLittleData
 from seed_analytics.run import Run, Stage
 from seed_analytics.settings import IrtSettings
-from seed_analytics.stages import gates
+from seed_analytics.stages import gates, require_joined_ids
 
 MIN_ITEMS, MIN_LEARNERS = 3, 30  # a 2PL has no unique solution below three items
 MIN_ANCHORS = 2  # a scale has a zero and a unit
@@ -17,6 +17,7 @@ MIN_ANCHORS = 2  # a scale has a zero and a unit
 
 def extract(run: Run[IrtSettings]) -> dict[str, Columns]:
     """Read first answers (user_id, item_id, correct) and anchors (item_id, a, b)."""
+    require_joined_ids(run)
     settings = run.settings
     responses = run.read(
         "calibrate_irt_weekly/responses.sql",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 import structlog
 
 from seed_analytics import db
 from seed_analytics.db import Connection
 from seed_analytics.errors import ExitCode, InputFault
-from seed_analytics.log_view import StudentIdForm, open_log
-from seed_analytics.settings import CheckInputsSettings
+from seed_analytics.joins import count_joins, join_sentence
+from seed_analytics.settings import Settings
 
 ID = ("text", "varchar", "bpchar", "uuid", "int8", "int4", "int2")
 TEXT = ("text", "varchar")
@@ -53,7 +52,7 @@ CONTRACT: dict[str, dict[str, tuple[str, ...]]] = {
 """Table -> column -> PostgreSQL types that the stages can use, the agreed one first."""
 
 
-def check(settings: CheckInputsSettings) -> ExitCode:
+def check(settings: Settings) -> ExitCode:
     """Check tables, columns, types, values and ids, and log what was found.
 
     Raises:
@@ -74,10 +73,9 @@ def check(settings: CheckInputsSettings) -> ExitCode:
         log.info("Rows: " + ", ".join(f"{table} {count}" for table, count in counts.items()))
 
         as_of = settings.as_of or db.present(conn)
-        open_log(conn, as_of, "md5-uuid")  # for attempt_log_ids; the other form needs no table
         quality = db.fetch_one(conn, db.read_sql("check_inputs/log_quality.sql"), {"as_of": as_of})
         log.info(quality_sentence(quality))
-        joins = db.fetch_one(conn, db.read_sql("check_inputs/joins.sql"), {"as_of": as_of})
+        joins = count_joins(conn, as_of)
     if not joins["students"]:
         log.warning("The log has no learner in the last 56 days: every stage would be skipped")
     elif not joins["known"] and settings.attempt_student_id_form == "same":
@@ -120,31 +118,3 @@ def quality_sentence(quality: Mapping[str, int]) -> str:
         f"negative duration (taken as unknown); {share(quality['unscored'], rows)} unscored (visits, not answers); "
         f"{share(repeats, quality['recent'])} of the last 56 days' rows are repeats (counted once)"
     )
-
-
-def join_sentence(joins: Mapping[str, int], form: StudentIdForm, min_share: float) -> str:
-    """Say what share of the log's learners the platform's other tables know.
-
-    Args:
-        joins: students, the learners of the log, and for each form how many of them join.
-        form: the form that is configured.
-        min_share: the least acceptable share, 0..1.
-
-    Raises:
-        InputFault: the share is below `min_share`; the sentence names the other form if that joins better.
-
-    """
-    (other,) = (each for each in get_args(StudentIdForm) if each != form)
-    share, other_share = joins[form] / joins["students"], joins[other] / joins["students"]
-    said = (
-        f"{share:.0%} of the log's {joins['students']} learners are found in weekly_kpi or features_topic_daily "
-        f"with ATTEMPT_STUDENT_ID_FORM={form}"
-    )
-    if share >= min_share:
-        return said
-    advice = (
-        f"With ATTEMPT_STUDENT_ID_FORM={other} it would be {other_share:.0%}: set that"
-        if other_share > share
-        else f"{other} joins no better ({other_share:.0%}): find out how attempt.student_id is made of user_id"
-    )
-    raise InputFault(f"Only {said}, less than MIN_JOIN_SHARE={min_share:g}. {advice}.")

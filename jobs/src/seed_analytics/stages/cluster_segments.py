@@ -63,6 +63,7 @@ def publish(run: Run[ClusterSettings], fit: dict[str, Any]) -> None:
         "silhouette": segments.silhouette,
         "silhouette_by_k": segments.silhouette_by_k,
         "adjusted_rand_index": segments.adjusted_rand_index,
+        "redrawn_rand_index": segments.redrawn_rand_index,
         "inertia": segments.inertia,
         "dropped": segments.dropped,
         "n_users": len(fit["user_id"]),

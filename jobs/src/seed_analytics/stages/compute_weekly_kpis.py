@@ -10,6 +10,7 @@ from seed_analytics.db import Connection
 from seed_analytics.errors import TooLittleData
 from seed_analytics.run import Run, Stage, Verdict
 from seed_analytics.settings import KPI_KEYS, KpiSettings
+from seed_analytics.stages import require_joined_ids
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ def weeks_to_compute(as_of: datetime, lookback_weeks: int) -> list[Week]:
 
 def extract(run: Run[KpiSettings]) -> list[Week]:
     """Look whether there is a log; the KPIs themselves are computed where the log is."""
+    require_joined_ids(run, fills_kpis=True)
     span = run.read("compute_weekly_kpis/log_span.sql")
     run.rows_read = span["rows"][0]
     if not run.rows_read:
         raise TooLittleData(f"The log has no row in the 56 days before {run.as_of:%Y-%m-%d %H:%M} UTC.")
     run.log.info(f"Loaded {run.rows_read} rows of {span['users'][0]} users")
-    return weeks_to_compute(run.as_of, run.settings.kpi_lookback_weeks)
+    weeks = weeks_to_compute(run.as_of, run.settings.kpi_lookback_weeks)
+    end = datetime.combine(weeks[-1].start + timedelta(weeks=1), time(), UTC)
+    if weeks[-1].moment < end <= db.present(run.conn):
+        run.log.info(f"Left out the week of {weeks[-1].start}: it is over by now, and half of it is not its KPIs")
+        weeks.pop()
+    return weeks
 
 
 def fit(run: Run[KpiSettings], weeks: list[Week]) -> list[Week]:
@@ -48,7 +55,7 @@ def fit(run: Run[KpiSettings], weeks: list[Week]) -> list[Week]:
 
 def gate(weeks: list[Week]) -> Verdict:
     """Accept: the definitions bound every KPI."""
-    return Verdict()
+    return Verdict(otherwise="Nothing is estimated: the definitions bound every KPI.")
 
 
 def merge_week(conn: Connection, week: Week) -> int:

@@ -12,7 +12,7 @@ from seed_analytics.errors import Rejected, TooLittleData
 from seed_analytics.numbers import by_key
 from seed_analytics.run import Run, Stage, merge_kpis
 from seed_analytics.settings import GrowthSettings
-from seed_analytics.stages import gates
+from seed_analytics.stages import gates, require_fresh_kpis, require_joined_ids
 
 MIN_LEARNERS, MIN_WEEKS = 20, 3  # the spread of slopes needs learners, a slope needs weeks
 EXAMPLES = 6  # learners whose band the report draws
@@ -24,6 +24,7 @@ def extract(run: Run[GrowthSettings]) -> dict[str, Any]:
     """Read each learner's sums of the scaled scores: sums over rows are PostgreSQL's work."""
     settings = run.settings
     source = "accuracy" if settings.brms_score_source == "accuracy" else "kpi"
+    require_fresh_kpis(run) if source == "kpi" else require_joined_ids(run)
     scores = {"lookback_weeks": settings.brms_lookback_weeks, "score_source": settings.brms_score_source}
 
     def read(name: str, **params: Any) -> Columns:

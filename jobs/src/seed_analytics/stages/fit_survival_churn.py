@@ -10,7 +10,7 @@ from seed_analytics.errors import TooLittleData
 from seed_analytics.numbers import by_key
 from seed_analytics.run import Run, Stage, merge_kpis
 from seed_analytics.settings import SurvivalSettings
-from seed_analytics.stages import gates
+from seed_analytics.stages import gates, require_joined_ids
 
 COVARIATES = ("log_previous_gap", "visits_per_week", "log_activity", "accuracy_28d")
 MIN_EVENTS = 40  # ten a covariate: Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
@@ -18,6 +18,7 @@ MIN_EVENTS = 40  # ten a covariate: Peduzzi et al., J Clin Epidemiol 48:1503 (19
 
 def extract(run: Run[SurvivalSettings]) -> Columns:
     """Read one row a visit: user_id, day, gap_days, event, is_last, last_day and the covariates."""
+    require_joined_ids(run)
     visits = run.read("fit_survival_churn/visits.sql", lookback_days=run.settings.survival_lookback_days)
     events = sum(visits["event"])
     run.log.info(f"Loaded {len(visits['day'])} visits of {len(set(visits['user_id']))} users, {events} of them returns")

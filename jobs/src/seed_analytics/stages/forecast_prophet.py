@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from seed_analytics.clients import client
 from seed_analytics.db import Columns
 from seed_analytics.errors import TooLittleData
-from seed_analytics.run import Run, Stage
+from seed_analytics.run import Run, Stage, Verdict
 from seed_analytics.settings import ProphetSettings
 from seed_analytics.stages import gates, require_fresh_kpis
 
 MIN_WEEKS = 8  # with fewer, a trend, its changes and the noise around it cannot be told apart
 
 
-def extract(run: Run[ProphetSettings]) -> dict[str, Columns]:
-    """Read metric -> week_start, value (null where a week has no rows), complete weeks only."""
+def extract(run: Run[ProphetSettings]) -> dict[str, Any]:
+    """Read metric -> week_start, value (null where a week has no rows), complete weeks only; and what has too few."""
     require_fresh_kpis(run)
     metrics = list(run.settings.prophet_metrics)
     rows = run.read("forecast_prophet/weeks.sql", metrics=metrics, lookback_weeks=run.settings.prophet_lookback_weeks)
@@ -23,24 +24,25 @@ def extract(run: Run[ProphetSettings]) -> dict[str, Columns]:
     for metric, week, value in zip(rows["metric"], rows["week_start"], rows["value"], strict=True):
         series[metric]["week_start"].append(week.isoformat())
         series[metric]["value"].append(value)
-    enough = {
-        metric: weeks
-        for metric, weeks in series.items()
-        if sum(value is not None for value in weeks["value"]) >= MIN_WEEKS
-    }
+    known = {metric: sum(value is not None for value in series[metric]["value"]) for metric in metrics}
     for metric in metrics:
-        known = sum(value is not None for value in series[metric]["value"])
-        run.log.info(f"Loaded {known} complete weeks of {metric}")
-    if not enough:
+        run.log.info(f"Loaded {known[metric]} complete weeks of {metric}")
+    if max(known.values()) < MIN_WEEKS:
         raise TooLittleData(f"No metric of {', '.join(metrics)} has {MIN_WEEKS} complete weeks with values.")
-    return enough
+    left_out = tuple(
+        f"{metric} was left out: {weeks} complete weeks have values, a forecast needs {MIN_WEEKS}"
+        for metric, weeks in known.items()
+        if weeks < MIN_WEEKS
+    )
+    enough = {metric: weeks for metric, weeks in series.items() if known[metric] >= MIN_WEEKS}
+    return {"series": enough, "left_out": left_out}
 
 
-def fit(run: Run[ProphetSettings], series: dict[str, Columns]) -> list[dict[str, Any]]:
+def fit(run: Run[ProphetSettings], data: dict[str, Any]) -> dict[str, Any]:
     """Forecast each metric; each week is judged by a fit that did not see it."""
     settings, service = run.settings, client("r-forecast-plumber", run.settings)
     replies = []
-    for metric, weeks in series.items():
+    for metric, weeks in data["series"].items():
         body = {
             "metric": metric,
             "weeks": weeks,
@@ -55,14 +57,20 @@ def fit(run: Run[ProphetSettings], series: dict[str, Columns]) -> list[dict[str,
         )
         run.versions |= reply["versions"]
         replies.append(reply)
-    return replies
+    return {"fits": replies, "left_out": data["left_out"]}
 
 
-def publish(run: Run[ProphetSettings], fits: list[dict[str, Any]]) -> None:
+def gate(fit: dict[str, Any]) -> Verdict:
+    """Judge the forecasts, and say which metrics have none."""
+    verdict = gates.forecast(fit["fits"])
+    return replace(verdict, remarks=fit["left_out"] + verdict.remarks)
+
+
+def publish(run: Run[ProphetSettings], forecasts: dict[str, Any]) -> None:
     """Publish each forecast and the weeks that were not as expected."""
     names = ("metric", "week_start", "run_id", "value", "expected", "lower", "upper", "score")
     incoming: Columns = {name: [] for name in names}
-    for fit in fits:
+    for fit in forecasts["fits"]:
         run.insert(
             "prophet_fit_meta",
             run_id=run.run_id,
@@ -83,4 +91,4 @@ def publish(run: Run[ProphetSettings], fits: list[dict[str, Any]]) -> None:
     run.log.info(f"Updated anomalies: {found} week(s) of {len(incoming['score'])} not as expected")
 
 
-STAGE = Stage("forecast-prophet", "prophet", ProphetSettings, extract, fit, gates.forecast, publish)
+STAGE = Stage("forecast-prophet", "prophet", ProphetSettings, extract, fit, gate, publish)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # scikit-learn loads only for the stage that needs it
 RHAT_MAX = 1.01  # Vehtari et al., Bayesian Analysis 16:667 (2021)
 ESS_MIN = 400  # the same: enough for stable tail quantiles over four chains
 DIVERGENT_MAX = 0
-STABILITY_MIN = 0.6  # adjusted Rand index over seeds
+STABILITY_MIN = 0.6  # adjusted Rand index over seeds; over learners drawn anew, below it is said
 STRUCTURE_MIN = 0.25  # silhouette; below, no substantial structure: Kaufman & Rousseeuw, Finding Groups (1990), p. 88
 SMALLEST_SEGMENT = 0.01  # share of the learners
 CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
@@ -78,11 +78,16 @@ def _linking_faults(linking: dict[str, Any] | None) -> list[str]:
 
 
 def segments(fit: Segments) -> Verdict:
-    """Judge a clustering: stable over seeds; weak structure and tiny segments are said."""
+    """Judge a clustering: stable over seeds; that chance drew the borders, weak structure, tiny segments are said."""
     faults, remarks = [], list(fit.remarks)
     if fit.adjusted_rand_index < STABILITY_MIN:
         faults.append(
             f"Other seeds give other segments: adjusted Rand index {fit.adjusted_rand_index:.2f}, below {STABILITY_MIN}"
+        )
+    if fit.redrawn_rand_index < STABILITY_MIN:
+        remarks.append(
+            f"Learners drawn anew give other segments: adjusted Rand index {fit.redrawn_rand_index:.2f}, "
+            f"below {STABILITY_MIN}"
         )
     counts = [int((fit.assigned == cluster_id).sum()) for cluster_id in range(fit.n_clusters)]
     tiny = [

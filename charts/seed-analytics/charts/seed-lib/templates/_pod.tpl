@@ -71,7 +71,7 @@ seed-lib.image (list $ $image) */}}
 {{- end }}
 
 {{- /* One list of a container's environment; a variable that the chart sets cannot be set again.
-seed-lib.env (dict "env" "...yaml..." "extra" $v.extraEnv "path" "r-irt-plumber") */}}
+seed-lib.env (dict "env" "...yaml..." "extra" $v.extraEnv "path" "r-irt-plumber.extraEnv") */}}
 {{- define "seed-lib.env" -}}
 {{- $env := .env | fromYamlArray -}}
 {{- $seen := dict -}}
@@ -79,7 +79,7 @@ seed-lib.env (dict "env" "...yaml..." "extra" $v.extraEnv "path" "r-irt-plumber"
 {{- $path := .path -}}
 {{- range .extra -}}
 {{- if hasKey $seen .name -}}
-{{- fail (printf "%s.extraEnv: %s is already set by the chart: set it by its own key, or give extraEnv another name" $path .name) -}}
+{{- fail (printf "%s: %s is already set by the chart: set it by its own key, or give extraEnv another name" $path .name) -}}
 {{- end -}}
 {{- $_ := set $seen .name true -}}
 {{- end -}}
@@ -128,26 +128,84 @@ volumes:
   {{- end }}
 {{- end }}
 
+{{- /* The keys that a container's value may have come from, for a refusal: of a subchart and of all of its kind.
+seed-lib.place (list (dict "root" $ "name" "r-irt-plumber" ["kind" "services"]) "extraEnv") */}}
+{{- define "seed-lib.place" -}}
+{{- $c := index . 0 -}}
+{{- $key := index . 1 -}}
+{{- if eq $c.name $c.root.Chart.Name -}}{{ $c.name }}.{{ $key }} or {{ end -}}
+global.{{ default "stages" $c.kind }}.{{ $key }}
+{{- end }}
+
+{{- /* Refuse what the API server would refuse, and the schema cannot see: it looks at keys one by one, before defaults. */}}
+{{- define "seed-lib.checkPod" -}}
+{{- $block := get (dict "migrate" "migrations" "simulate" "migrations" "verify" "verify") .name | default .name -}}
+{{- include "seed-lib.checkResources" (list (printf "%s.resources" $block) .values.resources) -}}
+{{- range $key := list "podSecurityContext" "securityContext" -}}
+{{- with (get $.values $key | default dict).seccompProfile -}}
+{{- if and (eq .type "Localhost") (not .localhostProfile) -}}
+{{- fail (printf "%s.seccompProfile: type Localhost names no profile: set localhostProfile, or type RuntimeDefault" (include "seed-lib.place" (list $ $key))) -}}
+{{- end -}}
+{{- if and (ne .type "Localhost") .localhostProfile -}}
+{{- fail (printf "%s.seccompProfile: localhostProfile is for type Localhost, and type is %s: set type Localhost, or remove the profile" (include "seed-lib.place" (list $ $key)) .type) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $tolerations := include "seed-lib.place" (list . "tolerations") -}}
+{{- range .values.tolerations -}}
+{{- if and (eq (default "Equal" .operator) "Exists") .value -}}
+{{- fail (printf "%s: operator Exists takes any value, and value is %q: remove the value, or set operator Equal" $tolerations .value) -}}
+{{- end -}}
+{{- if and (eq (default "Equal" .operator) "Equal") (not .key) -}}
+{{- fail (printf "%s: a toleration without a key takes every taint: set key, or operator Exists" $tolerations) -}}
+{{- end -}}
+{{- if and (hasKey . "tolerationSeconds") (ne (default "" .effect) "NoExecute") -}}
+{{- fail (printf "%s: tolerationSeconds is for effect NoExecute: set that effect, or remove tolerationSeconds" $tolerations) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- /* seed-lib.checkResources (list "migrations.resources" $resources) */}}
+{{- define "seed-lib.checkResources" -}}
+{{- $path := index . 0 -}}
+{{- $limits := (index . 1).limits | default dict -}}
+{{- range $name, $asked := (index . 1).requests | default dict -}}
+{{- $limit := get $limits $name -}}
+{{- if and $limit (gt (include "seed-lib.amount" $asked | float64) (include "seed-lib.amount" $limit | float64)) -}}
+{{- fail (printf "%s: requests.%s %v is above limits.%s %v: raise the limit, or lower the request" $path $name $asked $name $limit) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- /* A quantity of Kubernetes as a number: 500m, 2, 128Mi. */}}
+{{- define "seed-lib.amount" -}}
+{{- $units := dict "m" 0.001 "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- $number := regexFind "^[0-9.]+(e[+-]?[0-9]+)?" (toString .) -}}
+{{- mulf (float64 $number) (get $units (trimPrefix $number (toString .))) -}}
+{{- end }}
+
 {{- /* Fields that every container of the release has.
 seed-lib.container (dict "root" $ "values" $v "name" "..." "env" "...yaml...") */}}
 {{- define "seed-lib.container" -}}
 {{- $v := .values -}}
+{{- include "seed-lib.checkPod" . -}}
 {{- $volumes := list -}}
 {{- range $v.extraVolumes -}}
 {{- if has .name (prepend $volumes "tmp") -}}
-{{- fail (printf "%s.extraVolumes: the name %q is taken: set another" $.name .name) -}}
+{{- fail (printf "%s: the name %q is taken: set another" (include "seed-lib.place" (list $ "extraVolumes")) .name) -}}
 {{- end -}}
 {{- $volumes = append $volumes .name -}}
 {{- end -}}
+{{- $mounts := include "seed-lib.place" (list $ "extraVolumeMounts") -}}
 {{- range $v.extraVolumeMounts -}}
 {{- if eq .mountPath "/tmp" -}}
-{{- fail (printf "%s.extraVolumeMounts: /tmp is mounted already: set another mountPath, or tmpSizeLimit" $.name) -}}
+{{- fail (printf "%s: /tmp is mounted already: set another mountPath, or tmpSizeLimit" $mounts) -}}
 {{- end -}}
 {{- if eq .name "tmp" -}}
-{{- fail (printf "%s.extraVolumeMounts: the volume \"tmp\" is the chart's own: add another one to extraVolumes and name that" $.name) -}}
+{{- fail (printf "%s: the volume \"tmp\" is the chart's own: add another one to extraVolumes and name that" $mounts) -}}
 {{- end -}}
 {{- if not (has .name $volumes) -}}
-{{- fail (printf "%s.extraVolumeMounts: there is no volume %q: add it to extraVolumes" $.name .name) -}}
+{{- fail (printf "%s: there is no volume %q: add it to extraVolumes" $mounts .name) -}}
 {{- end -}}
 {{- end -}}
 name: {{ .name | quote }}
@@ -156,7 +214,7 @@ imagePullPolicy: {{ default .root.Values.global.image.pullPolicy $v.image.pullPo
 securityContext:
   {{- include "seed-lib.securityContext" $v.securityContext | nindent 2 }}
 env:
-  {{- include "seed-lib.env" (dict "env" .env "extra" $v.extraEnv "path" .name) | nindent 2 }}
+  {{- include "seed-lib.env" (dict "env" .env "extra" $v.extraEnv "path" (include "seed-lib.place" (list . "extraEnv"))) | nindent 2 }}
 resources:
   {{- toYaml $v.resources | nindent 2 }}
 volumeMounts:
@@ -172,6 +230,7 @@ with it, so that Jobs complete. The startup probe holds the main container back 
 {{- define "seed-lib.cloudSqlProxy" -}}
 {{- $proxy := .Values.global.cloudSqlProxy -}}
 {{- if $proxy.enabled }}
+{{- include "seed-lib.checkResources" (list "global.cloudSqlProxy.resources" $proxy.resources) }}
 - name: cloud-sql-proxy
   image: {{ include "seed-lib.image" (list . $proxy.image) | quote }}
   imagePullPolicy: {{ .Values.global.image.pullPolicy | quote }}

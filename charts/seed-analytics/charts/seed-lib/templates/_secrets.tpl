@@ -62,7 +62,7 @@ spec:
   refreshPolicy: Periodic
   secretStoreRef:
     kind: {{ $store.kind }}
-    name: {{ ternary (include "seed-lib.name" (list .root $store.name)) $store.name $store.create | quote }}
+    name: {{ if $store.create }}{{ include "seed-lib.name" (list .root $store.name) | quote }}{{ else }}{{ $store.name | quote }}{{ end }}
   target:
     name: {{ include "seed-lib.name" (list .root .target) | quote }}
     creationPolicy: Owner

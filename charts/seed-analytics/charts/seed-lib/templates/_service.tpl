@@ -96,7 +96,7 @@ spec:
         {{- end }}
       {{- end }}
       containers:
-        - {{ include "seed-lib.container" (dict "root" .root "values" $v "name" $name "env" (include "seed-lib.service.env" .)) | nindent 10 | trim }}
+        - {{ include "seed-lib.container" (dict "root" .root "values" $v "name" $name "kind" "services" "env" (include "seed-lib.service.env" .)) | nindent 10 | trim }}
           ports:
             - name: http
               containerPort: 8080

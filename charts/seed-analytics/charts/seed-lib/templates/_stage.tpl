@@ -11,7 +11,6 @@ service it calls, if any, and its place among the Jobs that run now.
 {{- include "seed-lib.values" (list $c "stages") -}}
 {{- $v := $c.values -}}
 {{- $name := .Chart.Name -}}
-{{- include "seed-lib.stage.checkSchedule" (list $name $v.schedule) -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -73,27 +72,4 @@ spec:
 - name: R_{{ upper $key }}_BASE_URL
   value: {{ default (printf "http://%s" (include "seed-lib.name" (list $.root .))) $.values.serviceUrl | quote }}
 {{- end }}
-{{- end }}
-
-{{- /* Refuse a cron expression that the API server would refuse, saying which field is wrong. */}}
-{{- define "seed-lib.stage.checkSchedule" -}}
-{{- $stage := index . 0 -}}
-{{- $schedule := index . 1 -}}
-{{- if not (hasPrefix "@" $schedule) -}}
-{{- $values := list "[0-5]?[0-9]" "([01]?[0-9]|2[0-3])" "(0?[1-9]|[12][0-9]|3[01])" "(0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)" "([0-6]|sun|mon|tue|wed|thu|fri|sat)" -}}
-{{- $names := list "minute (0-59)" "hour (0-23)" "day of the month (1-31)" "month (1-12)" "weekday (0-6, Sunday is 0)" -}}
-{{- range $i, $field := regexSplit " +" $schedule -1 -}}
-{{- $value := index $values $i -}}
-{{- $item := printf "(\\*|\\?|%s(-%s)?)(/[1-9][0-9]*)?" $value $value -}}
-{{- if not (regexMatch (printf "^%s(,%s)*$" $item $item) (lower $field)) -}}
-{{- fail (printf "%s.schedule %q: %q is not a %s: set five fields, minute hour day month weekday" $stage $schedule $field (index $names $i)) -}}
-{{- end -}}
-{{- range regexFindAll "[0-9]+-[0-9]+" $field -1 -}}
-{{- $ends := splitList "-" . -}}
-{{- if gt (atoi (first $ends)) (atoi (last $ends)) -}}
-{{- fail (printf "%s.schedule %q: the range %s ends before it begins: set the lower number first" $stage $schedule .) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
 {{- end }}

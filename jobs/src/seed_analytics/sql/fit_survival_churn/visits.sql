@@ -1,6 +1,7 @@
 -- One row a visit (a learner's active day, UTC): the days until the next one, and what was known at the visit.
 -- The last complete day is the horizon: today is not over, and who has not come yet may still come.
-WITH bounds AS (
+-- Not materialised: a date that is read from elsewhere would not reach the index, and every run would sort the whole log.
+WITH bounds AS NOT MATERIALIZED (
     SELECT date_trunc('day', %(as_of)s::timestamptz)::date - 1 AS last_day
 ), days AS (
     SELECT user_id, started_at::date AS day, count(*) AS activity,
@@ -26,8 +27,8 @@ SELECT user_id,
     coalesce(next_gap, last_day - day) AS gap_days,
     next_gap IS NOT NULL AS event,
     next_gap IS NULL AS is_last,
-    -- no visit in the warm-up counts as 56 days away
-    ln(coalesce(previous_gap, 56))::float AS log_previous_gap,
+    -- no visit in the warm-up counts as 56 days away, and so does a longer gap, which only late visits can know
+    ln(least(previous_gap, 56))::float AS log_previous_gap,
     -- not its logarithm, which tells the rare visitors far apart, whose few visits are mostly chance
     visits_28d / 4.0::float AS visits_per_week,
     ln(activity)::float AS log_activity,

@@ -1,0 +1,1 @@
+ALTER TABLE analytics_runs DROP COLUMN kpi_keys

@@ -1,1 +1,0 @@
-SELECT DISTINCT stage FROM analytics_runs WHERE status = 'succeeded'
