@@ -99,6 +99,10 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "keeps_out_of_the_node": [
         (STAGE, change(spec, hostNetwork=True)),
         (SERVICE, lambda one: main(one)["ports"][0].update(hostPort=80)),
+        (STAGE, lambda one: spec(one)["securityContext"].update(sysctls=[{"name": "kernel.msgmax", "value": "1"}])),
+        (STAGE, lambda one: spec(one)["securityContext"].update(windowsOptions={"hostProcess": True})),
+        (SERVICE, lambda one: main(one)["livenessProbe"]["httpGet"].update(host="10.0.0.1")),
+        (SERVICE, lambda one: main(one).update(lifecycle={"preStop": {"tcpSocket": {"host": "a", "port": 1}}})),
     ],
     "has_volumes_of_restricted_kinds": [
         (STAGE, lambda one: spec(one)["volumes"].append({"name": "node", "hostPath": {"path": "/"}}))
@@ -119,7 +123,13 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         (SERVICE, context(capabilities={"drop": ["NET_RAW"]})),
         ("Deployment/dev-database", context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]})),
     ],
-    "is_confined_by_the_kernel": [(STAGE, context(seccompProfile={"type": "Unconfined"}))],
+    "is_confined_by_the_kernel": [
+        (STAGE, context(seccompProfile={"type": "Unconfined"})),
+        (STAGE, context(appArmorProfile={"type": "Unconfined"})),
+        (STAGE, context(seLinuxOptions={"type": "spc_t"})),
+        (STAGE, lambda one: spec(one)["securityContext"].update(seLinuxOptions={"user": "system_u"})),
+        (SERVICE, context(procMount="Unmasked")),
+    ],
     "cannot_write_its_image": [(SERVICE, context(readOnlyRootFilesystem=False))],
     "holds_no_service_account_token": [(STAGE, lambda one: spec(one).pop("automountServiceAccountToken"))],
     "is_not_told_of_every_service_by_environment": [(STAGE, change(spec, enableServiceLinks=True))],
@@ -129,7 +139,14 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         (STAGE, change(main, image="ghcr.io/seedtest/jobs:1@sha256:abc")),
     ],
     "sets_resources": [(SERVICE, lambda one: main(one)["resources"]["limits"].pop("memory"))],
-    "names_nothing_twice": [(STAGE, lambda one: main(one)["env"].append(main(one)["env"][0]))],
+    "names_nothing_twice": [
+        (STAGE, lambda one: main(one)["env"].append(main(one)["env"][0])),
+        (STAGE, lambda one: main(one)["volumeMounts"].append(main(one)["volumeMounts"][0])),
+        (STAGE, lambda one: spec(one)["volumes"].append(spec(one)["volumes"][0])),
+        (SERVICE, lambda one: spec(one)["containers"].append({**main(one), "ports": []})),
+        (SERVICE, lambda one: main(one)["ports"].append({"name": "http", "containerPort": 9000})),
+        (SERVICE, lambda one: main(one)["ports"].append({"name": "web", "containerPort": 8080})),
+    ],
     "holds_no_secret_in_clear": [(STAGE, lambda one: main(one)["env"].append({"name": "DATABASE_URL", "value": "x"}))],
     "mounts_its_volumes_and_no_others": [
         (STAGE, lambda one: main(one).pop("volumeMounts")),
@@ -141,7 +158,10 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         (SERVICE, lambda one: main(one)["livenessProbe"]["httpGet"].update(path="/health")),
         (SERVICE, lambda one: main(one)["livenessProbe"]["httpGet"].update(port="metrics")),
     ],
-    "can_end_when_it_is_a_job": [(STAGE, lambda one: spec(one)["containers"].append({**main(one), "name": "proxy"}))],
+    "can_end_when_it_is_a_job": [
+        (STAGE, lambda one: spec(one)["containers"].append({**main(one), "name": "proxy"})),
+        (STAGE, lambda one: spec(one).update(initContainers=[{**main(one), "name": "p", "restartPolicy": "Always"}])),
+    ],
     "ends_within_a_time_limit": [("Job/migrate", lambda one: one["spec"].pop("activeDeadlineSeconds"))],
     "is_tried_again_a_bounded_number_of_times": [("Job/migrate", lambda one: one["spec"].pop("backoffLimit"))],
     "leaves_restarts_to_its_job": [(STAGE, change(spec, restartPolicy="OnFailure"))],

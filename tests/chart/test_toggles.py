@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from chart.conftest import SOURCE
 from chart.harness import code
-from chart.harness.render import Renderer, at, merged
+from chart.harness.render import Refused, Renderer, at, merged
 
 OFF = merged(
     *(at((name, "enabled"), False) for name in (*code.STAGES, *code.SERVICES)),
@@ -223,6 +223,28 @@ def test_a_falsy_value_of_a_user_is_not_lost(render: Renderer) -> None:
     assert release["Deployment/r-irt-plumber"]["spec"]["replicas"] == 0
     env = {item["name"]: item.get("value") for item in release.pod("Deployment/r-irt-plumber").containers[0]["env"]}
     assert (env["QUEUE_LENGTH"], env["SHUTDOWN_GRACE_SECS"]) == ("0", "0")
+
+
+@pytest.mark.parametrize("block", ["global.stages", "global.services"])
+def test_null_leaves_the_user_to_the_cluster(block: str, render: Renderer) -> None:
+    null = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    ours = code.command_of if block == "global.stages" else code.service_of
+    contexts = [
+        pod.spec["securityContext"]
+        for pod in render(merged(SOURCE, at(f"{block}.podSecurityContext", null))).pods
+        if ours(pod)
+    ]
+    assert contexts
+    assert not [context for context in contexts if context.keys() & null.keys()]
+    assert all(context["runAsNonRoot"] for context in contexts)
+
+
+@pytest.mark.parametrize("path", ["global.stages", "global.services", "global.secrets", "secretStore", "verify"])
+def test_null_for_a_block_that_is_needed_is_refused_with_its_path(path: str, render: Renderer) -> None:
+    with pytest.raises(Refused) as refused:
+        render(merged(SOURCE, at(path, None)))
+    assert all(key in str(refused.value) for key in path.split("."))
+    assert "nil pointer" not in str(refused.value)
 
 
 @pytest.mark.parametrize("block", ["global.stages", "global.services", "fit-survival-churn", "r-irt-plumber"])

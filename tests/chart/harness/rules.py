@@ -80,6 +80,13 @@ def keeps_out_of_the_node(pod: Pod, _: Release) -> Iterator[str]:
         yield f"sysctl {sysctl['name']} is set"
     for port in find(pod.spec, "hostPort"):
         yield f"takes port {port} of the node"
+    for options in find(pod.spec, "windowsOptions"):
+        if options.get("hostProcess"):
+            yield "windowsOptions.hostProcess is true"
+    for container in pod.containers:
+        for what in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle"):
+            for host in find(container.get(what) or {}, "host"):
+                yield f"container {container['name']}: {what} calls the host {host}"
 
 
 RESTRICTED_VOLUMES = {
