@@ -25,7 +25,7 @@ PROXY = "seed-analytics-test-proxy:1"
 GROUPS = {
     **dict.fromkeys(("test_install", "test_exit_codes", "test_network", "test_runbooks", "test_faults"), "demo"),
     **dict.fromkeys(("test_environment_values", "test_bad_installs", "test_environments"), "operators"),
-    **dict.fromkeys(("test_schedules", "test_upgrade"), "platform"),
+    **dict.fromkeys(("test_schedules", "test_upgrade", "test_install_guide"), "platform"),
     "test_argocd": "argocd",
     "test_chart_testing": "ct",
     "test_run": "ct",
