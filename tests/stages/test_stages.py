@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,10 +16,12 @@ import numpy as np
 import psycopg
 import pytest
 import stamina
+from report_page import Page
 from seed_analytics import db, verify
 from seed_analytics.demo import STAGES
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres, RService
+from seed_analytics.report import render
 from seed_analytics.simulate import simulate
 from seed_analytics.stages import SETTINGS
 from sklearn.metrics import adjusted_rand_score
@@ -40,6 +44,7 @@ def test_query_of_the_guide_returns_rows(finished: Database, name: str) -> None:
     rows = finished(verify.guide()[name])
     assert rows
     assert all(value is not None for value in rows[0]), f"empty columns: {rows[0]}"
+    assert all(value > 0 for value in rows[0] if isinstance(value, int)), f"a count is 0: {rows[0]}"
 
 
 def test_guide_s_segments_are_of_all_learners(finished: Database) -> None:
@@ -224,6 +229,14 @@ def test_metric_with_too_few_weeks_is_named_beside_those_that_were_forecast(simu
     assert "E_t was left out: 7 complete weeks have values, a forecast needs 8" in reason
 
 
+def test_report_of_what_the_stages_published_is_whole(finished: Database) -> None:
+    page = Page(render(finished.conn, datetime.now(UTC)))
+    assert page.faults == []
+    assert page.sections_with_pictures() == {"segments", "survival", "forecast", "growth", "items"}
+    for word in ("There are no numbers yet", "nan", "None", "null"):
+        assert not re.search(rf"\b{word}\b", page.text), word
+
+
 def test_verify_is_content(finished: Database, services: dict[str, RService]) -> None:
     assert run_with(services, finished, "verify") == ExitCode.OK
 
@@ -387,12 +400,30 @@ def test_number_of_statements_does_not_depend_on_learners(
     assert few == many
 
 
+PUBLISHED = {
+    "calibrate-irt-weekly": """SELECT item_id, a, b, se_a, se_b FROM irt_item_params
+        WHERE run_id = (SELECT max(run_id) FROM irt_fit_meta) ORDER BY 1""",
+    "cluster-segments": "SELECT user_id, segment_label, cluster_id FROM user_segments ORDER BY 1",
+    "fit-survival-churn": "SELECT user_id, risk, rank_percentile FROM survival_risk ORDER BY 1",
+    "forecast-prophet": "SELECT forecast::text, history::text FROM prophet_fit_meta ORDER BY fitted_at DESC LIMIT 1",
+    "fit-bayesian-growth": "SELECT user_id, kpis ->> 'P', kpis ->> 'sigma' FROM weekly_kpi WHERE kpis ? 'P' ORDER BY 1",
+}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_dirty_values_do_not_reach_the_numbers(database: Database, run: Run, stage: str) -> None:
-    simulate(database.conn, learners=150, weeks=14, seed=4, dirty=True)
-    assert run(database, "compute-weekly-kpis", "--kpi-lookback-weeks", "14") == ExitCode.OK
-    assert run(database, stage) == ExitCode.OK
-    assert database.runs(stage)[-1][0] == "succeeded"
+    end = datetime(2025, 11, 3, tzinfo=UTC)
+    # response times ten times as long are values like others: they reach efficiency and engagement
+    env = {"AS_OF": "2025-11-03", "CLUSTER_FEATURES": "improvement,recovery,accuracy,sessions,mean_gap,attempts"}
+    published = []
+    for dirty in (False, True):
+        simulate(database.conn, learners=150, weeks=14, seed=4, end=end, dirty=dirty)
+        assert run(database, "compute-weekly-kpis", "--kpi-lookback-weeks", "14", **env) == ExitCode.OK
+        assert run(database, stage, **env) == ExitCode.OK
+        assert database.runs(stage)[-1][0] == "succeeded"
+        published.append(database(PUBLISHED[stage]))
+    assert published[0]
+    assert published[0] == published[1]
 
 
 @pytest.mark.parametrize("stage", ["calibrate-irt-weekly", "fit-survival-churn", "fit-bayesian-growth"])
@@ -495,16 +526,10 @@ def test_anomaly_that_was_none_is_withdrawn(simulated: Database, run: Run) -> No
 )
 def test_same_seed_and_date_publish_the_same_bytes(simulated: Database, run: Run, stage: str) -> None:
     as_of = simulated("SELECT date_trunc('week', now())::date::text")[0][0]
-    table = {
-        "calibrate-irt-weekly": "SELECT item_id, a, b, se_a, se_b FROM irt_item_params WHERE run_id = (SELECT max(run_id) FROM irt_fit_meta) ORDER BY 1",
-        "fit-survival-churn": "SELECT user_id, risk, rank_percentile FROM survival_risk ORDER BY 1",
-        "forecast-prophet": "SELECT forecast::text, history::text FROM prophet_fit_meta ORDER BY fitted_at DESC LIMIT 1",
-        "fit-bayesian-growth": "SELECT user_id, kpis ->> 'P', kpis ->> 'sigma' FROM weekly_kpi WHERE kpis ? 'P' ORDER BY 1",
-    }[stage]
     published = []
     for _ in range(2):
         assert run(simulated, stage, "--as-of", as_of) == ExitCode.OK
-        published.append(simulated(table))
+        published.append(simulated(PUBLISHED[stage]))
     assert published[0]
     assert published[0] == published[1]
 
