@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chart.conftest import all_renders
 from chart.harness import rules, schemas
-from chart.harness.objects import Obj, Pod
+from chart.harness.objects import Obj, Pod, freeze, thaw
 from chart.harness.render import KUBERNETES, Release, Renderer
 
 
@@ -35,6 +35,21 @@ def test_every_supported_kubernetes_takes_it(built_in: Obj) -> None:
 def test_its_operator_takes_it(custom: Obj, crds: Path) -> None:
     faults = schemas.custom_faults(custom, crds)
     none_of([f"{custom.id} is not valid by its operator's schema: {fault}" for fault in faults])
+
+
+def test_the_api_server_fills_in_nothing_of_what_an_operator_reads(custom: Obj, crds: Path) -> None:
+    none_of(schemas.filled_in(custom, crds))
+
+
+def test_a_default_that_is_not_written_out_is_noticed(render: Renderer, crds: Path) -> None:
+    secret = thaw(render({"global": {"secrets": {"source": "external"}}})["ExternalSecret/r-brms-credentials"])
+    assert schemas.filled_in(freeze(secret, Obj), crds) == []
+    del secret["spec"]["target"]["creationPolicy"]
+    del secret["spec"]["data"][0]["remoteRef"]["decodingStrategy"]
+    assert [fault.rpartition(".")[2] for fault in schemas.filled_in(freeze(secret, Obj), crds)] == [
+        "decodingStrategy = 'None'",
+        "creationPolicy = 'Owner'",
+    ]
 
 
 def test_every_pod_keeps_the_rules(pod: Pod, release: Release) -> None:

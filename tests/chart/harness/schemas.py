@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ def faults(obj: Obj, kubernetes: str) -> list[str]:
 def custom_faults(obj: Obj, crds: Path) -> list[str]:
     """Say what an operator's own schema does not allow; unknown fields too."""
     return _told(_custom(obj.kind, obj["apiVersion"], crds), obj)
+
+
+def filled_in(obj: Obj, crds: Path) -> list[str]:
+    """Say what the API server would fill in by the defaults of a CRD: a GitOps controller would show it as drift."""
+    return list(_filled_in(obj, _custom(obj.kind, obj["apiVersion"], crds).schema, obj.id))
+
+
+def _filled_in(value: Any, schema: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, child in schema.get("properties", {}).items():
+            if name in value:
+                yield from _filled_in(value[name], child, f"{path}.{name}")
+            elif "default" in child:
+                yield f"{path}.{name} = {child['default']!r}"
+    elif isinstance(value, (list, tuple)):
+        for n, item in enumerate(value):
+            yield from _filled_in(item, schema.get("items", {}), f"{path}[{n}]")
 
 
 def _told(validator: Any, obj: Obj) -> list[str]:
