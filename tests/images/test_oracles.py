@@ -51,7 +51,7 @@ cat("yhat", stats::predict(model, data.frame(ds = as.Date("2017-01-15") + 0:4))$
 
 def test_peyton_manning_is_forecast_as_published(containers: Containers) -> None:
     # Daily views are no series of weeks, so the model is called as the route calls it.
-    script = f"cat > /tmp/views.csv <<'END'\n{peyton_manning(ROOT)}END\nRscript -e '{FORECAST}'"
+    script = f"cat > /tmp/views.csv <<'END'\n{peyton_manning(ROOT)}END\nPATH=$PATH:$PWD/r-plumber-common/libexec Rscript -e '{FORECAST}'"
     ended = containers.shell("r-forecast-plumber", script)
     assert ended.code == 0, ended.output
     found = [float(word) for word in ended.output.rsplit("yhat", 1)[1].split()]

@@ -130,6 +130,10 @@ def test_the_last_good_numbers_stay_after(published: Database, run: Run, name: s
     assert numbers(published, stage) == before
 
 
+def ahead(fit: dict[str, Any], **columns: list[Any]) -> dict[str, Any]:
+    return fit | {"forecast": fit["forecast"] | columns}
+
+
 # What no data provoke reliably: the reply of a real fit with the diagnosis in it.
 DIAGNOSED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "EM that has not converged": (
@@ -164,15 +168,12 @@ DIAGNOSED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     ),
     "a forecast without values": (
         "forecast-prophet",
-        lambda fits: [fit | {"forecast": fit["forecast"] | {"yhat": [None] * 4}} for fit in fits],
+        lambda fit: fit | {"fits": [ahead(one, yhat=[None] * 4) for one in fit["fits"]]},
         "weeks without a value",
     ),
     "an interval that is upside down": (
         "forecast-prophet",
-        lambda fits: [
-            fit | {"forecast": fit["forecast"] | {"lower": fit["forecast"]["upper"], "upper": fit["forecast"]["lower"]}}
-            for fit in fits
-        ],
+        lambda fit: fit | {"fits": [ahead(one, lower=[9.0] * 4, upper=[8.0] * 4) for one in fit["fits"]]},
         "upside down",
     ),
     "chains that disagree": (
