@@ -33,6 +33,7 @@ help:  ## List the commands
 	@echo
 	@echo "  demo takes LEARNERS=500 WEEKS=16 SEED=1, or DATA=folder of a public data set; KEEP=1 leaves it running."
 	@echo "  test takes TESTS='what pytest takes', for example TESTS='tests/stages -k irt'; WORKERS=2 of them side by side."
+	@echo "  bench takes CHART_PEER=folder of a chart to render beside ours (benchmarks/chart.py says where one is)."
 
 setup:  ## Install what this machine lacks (demo and test do it by themselves)
 	@tools/setup run
