@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from seed_analytics import db
 from seed_analytics.errors import ConfigFault, Unavailable
@@ -32,6 +32,8 @@ def test_url_that_is_wrong_is_a_config_fault_that_names_the_variable(url: str, w
 
 
 @given(password=PRINTABLE.map(lambda word: f"qZq{word}qZq"))
+@example(password="qZq%80qZq")  # not UTF-8
+@settings(deadline=None)
 def test_no_piece_of_a_password_is_shown_however_it_is_written(password: str) -> None:
     with pytest.raises((ConfigFault, Unavailable)) as fault:
         db.connect(f"postgresql://me:{password}@127.0.0.1:1/db", attempts=1)

@@ -93,7 +93,7 @@ def connect(url: str, *, application: str = "seed-analytics", attempts: int = CO
 def _parsed(url: str) -> dict[str, Any]:
     try:
         own = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    except (psycopg.ProgrammingError, UnicodeDecodeError) as error:
         # libpq quotes what it could not read, which may be a piece of the password.
         said = f"DATABASE_URL: {error}" if "URI query parameter" in str(error) else _UNREADABLE
         raise ConfigFault(said) from None
