@@ -352,6 +352,27 @@ def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
     assert segment(simulated) == ExitCode.OK
 
 
+@pytest.mark.parametrize("algorithm", ["kmeans", "none"])
+def test_the_lock_is_free_before_a_run_is_gone(
+    algorithm: str, simulated: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    close = psycopg.Connection.close
+
+    def watched(conn: psycopg.Connection) -> None:
+        locks = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+        held.append(simulated(locks)[0][0])
+        close(conn)
+
+    monkeypatch.setattr(psycopg.Connection, "close", watched)
+    segment(simulated, CLUSTER_FEATURES="engagement,accuracy" if algorithm == "kmeans" else "")
+    assert held
+    assert set(held) == {0}
+
+
 def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simulated: Database) -> None:
     segment(simulated)
     before, fits = contents(simulated), simulated("SELECT count(*) FROM cluster_fit_meta")

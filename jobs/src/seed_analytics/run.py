@@ -175,6 +175,10 @@ def execute(stage: Stage[S, Data, Fit], settings: S) -> ExitCode:
             except BaseException as error:
                 _record_end(run, url, error)
                 raise
+            finally:
+                # The next run need not wait until the server has noticed that this one has gone.
+                if conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+                    conn.execute(db.read_sql("run/unlock.sql"))
             run.log.info(
                 "Done" if not settings.dry_run else "Dry run done: nothing was written",
                 run_id=run.run_id,

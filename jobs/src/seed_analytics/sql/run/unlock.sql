@@ -1,0 +1,2 @@
+-- Gives back the locks of this session (run/lock.sql).
+SELECT pg_advisory_unlock_all()
