@@ -14,14 +14,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from seed_analytics.demo import STAGES, State
+from seed_analytics.demo import PLANS, STAGES, State
 from seed_analytics.errors import ExitCode
+from support import SHARED
 
 # The same command with a folder of its own, so that a developer's kept demo is left alone.
 COMMAND = (
     "import pathlib, sys; from seed_analytics import cli, demo; "
     "folder = pathlib.Path(sys.argv.pop(1)); demo._folder = lambda: folder; cli.main()"
 )
+DATA = {"oulad": SHARED / "data/oulad", "memphis": SHARED / "data/irt"}
 SMALL = ("demo", "--learners", "100", "--weeks", "8")
 
 
@@ -132,6 +134,20 @@ def test_stop_ends_every_process_and_removes_data_and_tokens(kept: Kept) -> None
     assert state.running == []
     assert not any(Path(folder).exists() for folder in state.folders)
     assert not (kept.folder / "env").exists()
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_demo_of_a_public_data_set_runs_what_is_planned_for_it(tmp_path: Path, name: str) -> None:
+    if not DATA[name].is_dir():
+        pytest.skip("the files are not beside the project")
+    try:
+        demo = Kept(tmp_path, *run(tmp_path, "demo", "--keep", "--data", str(DATA[name])))
+        assert demo.code == ExitCode.OK, demo.output
+        with psycopg.connect(demo.env["DATABASE_URL"]) as conn:
+            ended = dict(conn.execute("SELECT stage, status FROM analytics_runs").fetchall())
+    finally:
+        run(tmp_path, "stop")
+    assert ended == dict.fromkeys(("compute-weekly-kpis", *PLANS[name].stages), "succeeded")
 
 
 def test_failing_stage_ends_the_demo_with_its_code_and_stops_everything(tmp_path: Path) -> None:
