@@ -309,7 +309,7 @@ judge_weeks <- function(series, wild, engine, threshold) {
   df <- spread_df(length(usable))
   tail <- stats::pt(-abs(deviation / spread), df, log.p = TRUE)
   score <- -sign(deviation) * stats::qnorm(tail, log.p = TRUE)
-  quantile <- stats::qt(stats::pnorm(threshold), df)
+  quantile <- -stats::qt(stats::pnorm(-threshold), df) # by the lower tail, which does not end at 1
   half_width <- quantile * spread * inflation
   list(
     weeks = data.frame(

@@ -71,6 +71,12 @@ test_that("an anomaly is what lies outside the interval", {
   expect_true(history$anomaly[31])
 })
 
+test_that("the largest threshold that is allowed still has an interval", {
+  set.seed(6)
+  ahead <- forecast_of(0.3 + stats::rnorm(30, 0, 0.02), anomaly_threshold = 10)$forecast
+  expect_true(all(is.finite(c(ahead$lower, ahead$upper))))
+})
+
 # The judgement alone, with a straight line in place of Prophet: thousands of series in seconds.
 line_engine <- list(expect = function(values, dates, at) {
   known <- which(!is.na(values))
