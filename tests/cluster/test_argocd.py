@@ -106,12 +106,8 @@ def synced(
         "staging": merged(
             monitoring_off(cluster),
             {
-                "global": {
-                    "services": {
-                        "podDisruptionBudget": {"enabled": True},
-                        "autoscaling": {"enabled": True, "minReplicas": 2},
-                    }
-                },
+                # An autoscaler is Degraded where nothing measures pods, so that there is none.
+                "global": {"services": {"podDisruptionBudget": {"enabled": True}, "replicas": 2}},
                 "secretStore": {"name": found["staging"].namespace.name},
             },
         ),

@@ -352,10 +352,8 @@ def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
     assert segment(simulated) == ExitCode.OK
 
 
-@pytest.mark.parametrize("algorithm", ["kmeans", "none"])
-def test_the_lock_is_free_before_a_run_is_gone(
-    algorithm: str, simulated: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("features", ["engagement,accuracy", "none"])
+def test_the_lock_is_free_before_a_run_is_gone(features: str, simulated: Database) -> None:
     held: list[int] = []
     close = psycopg.Connection.close
 
@@ -367,8 +365,11 @@ def test_the_lock_is_free_before_a_run_is_gone(
         held.append(simulated(locks)[0][0])
         close(conn)
 
-    monkeypatch.setattr(psycopg.Connection, "close", watched)
-    segment(simulated, CLUSTER_FEATURES="engagement,accuracy" if algorithm == "kmeans" else "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Connection, "close", watched)
+        segment(
+            simulated, CLUSTER_N_CLUSTERS="500" if features == "none" else "", CLUSTER_FEATURES="engagement,accuracy"
+        )
     assert held
     assert set(held) == {0}
 
