@@ -190,8 +190,8 @@ def test_refused_token_is_a_config_fault_that_names_the_variable(
     [
         (302, {"location": "https://login.example/?next=x"}, b""),
         (307, {"location": "/elsewhere"}, b""),
-        (404, {"content-type": "text/html"}, b"<html>default backend - 404</html>"),
-        (405, {"content-type": "text/html"}, b"<html>no POST here</html>"),
+        problem(404, "urn:seed-analytics:problem:not-found", "There is no /survival/fit."),
+        problem(405, "urn:seed-analytics:problem:method-not-allowed", "Not by POST."),
     ],
     ids=lambda reply: str(reply[0]),
 )
@@ -202,6 +202,15 @@ def test_something_else_at_the_address_is_a_config_fault_that_names_the_variable
     with pytest.raises(ConfigFault, match="R_FORECAST_BASE_URL=http://me:") as fault:
         service(url).post("/survival/fit", {}, ())
     assert "secret-word" not in str(fault.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>default backend - 404</html>"], ids=["empty", "page"])
+def test_a_router_that_knows_no_pod_of_the_service_is_a_service_that_is_away(
+    misbehaving: Callable[..., Misbehaving], body: bytes
+) -> None:
+    url = misbehaving((404, {"content-type": "text/html"}, body)).url
+    with pytest.raises(Unavailable, match="R_FORECAST_BASE_URL=http://"):
+        service(url).post("/survival/fit", {}, ())
 
 
 def test_request_that_is_too_large_is_a_config_fault_that_names_what_to_set(

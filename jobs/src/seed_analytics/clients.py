@@ -135,10 +135,12 @@ class RService:
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ConfigFault(f"{where}: {self.name} refuses the token in {self.prefix}_INTERNAL_TOKEN ({status})")
         if reply.is_redirect or status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
-            raise ConfigFault(
+            sentence = (
                 f"{where}: {status} {said}; {self.prefix}_BASE_URL={redact(self.base_url)} is not the address "
                 f"of {self.name}, or something stands between that answers in its place"
             )
+            # A router says 404 of a service without a pod, too: that passes.
+            raise ConfigFault(sentence) if reply.is_redirect or content else Unavailable(sentence)
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             raise ConfigFault(
                 f"{where}: {status} {said}; lower {LEVERS[self.prefix]}, or raise MAX_BODY_BYTES of {self.name}"
