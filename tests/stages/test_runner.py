@@ -352,8 +352,8 @@ def test_two_runs_at_once_leave_one_to_try_later(simulated: Database) -> None:
     assert segment(simulated) == ExitCode.OK
 
 
-@pytest.mark.parametrize("features", ["engagement,accuracy", "none"])
-def test_the_lock_is_free_before_a_run_is_gone(features: str, simulated: Database) -> None:
+@pytest.mark.parametrize("argv", [(), ("--as-of", "2001-01-01")], ids=["succeeds", "is skipped"])
+def test_the_lock_is_free_before_a_run_is_gone(argv: tuple[str, ...], simulated: Database) -> None:
     held: list[int] = []
     close = psycopg.Connection.close
 
@@ -367,9 +367,7 @@ def test_the_lock_is_free_before_a_run_is_gone(features: str, simulated: Databas
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg.Connection, "close", watched)
-        segment(
-            simulated, CLUSTER_N_CLUSTERS="500" if features == "none" else "", CLUSTER_FEATURES="engagement,accuracy"
-        )
+        assert segment(simulated, *argv) == ExitCode.OK
     assert held
     assert set(held) == {0}
 
