@@ -368,8 +368,7 @@ def test_the_lock_is_free_before_a_run_is_gone(argv: tuple[str, ...], simulated:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg.Connection, "close", watched)
         assert segment(simulated, *argv) == ExitCode.OK
-    assert held
-    assert set(held) == {0}
+    assert held[-1] == 0  # of the run's own connection; a skipped run is recorded by another one
 
 
 def test_kill_in_publishing_leaves_the_old_numbers_and_the_next_run_heals(simulated: Database) -> None:
