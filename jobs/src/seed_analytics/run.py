@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -176,9 +176,11 @@ def execute(stage: Stage[S, Data, Fit], settings: S) -> ExitCode:
                 _record_end(run, url, error)
                 raise
             finally:
-                # The next run need not wait until the server has noticed that this one has gone.
+                # The next run need not wait until the server has noticed that this one has gone. A connection that is
+                # lost holds no lock, and must not hide how the run ended.
                 if conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-                    conn.execute(db.read_sql("run/unlock.sql"))
+                    with suppress(psycopg.OperationalError):
+                        conn.execute(db.read_sql("run/unlock.sql"))
             run.log.info(
                 "Done" if not settings.dry_run else "Dry run done: nothing was written",
                 run_id=run.run_id,
