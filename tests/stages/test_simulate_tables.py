@@ -83,6 +83,19 @@ def test_same_arguments_same_rows(database: Database) -> None:
     assert found[0] == found[1] != found[2]
 
 
+def test_complete_weeks_are_the_same_on_every_day_of_a_week(database: Database) -> None:
+    monday = END.date() - timedelta(days=END.weekday())
+    found = []
+    for day in (0, 2, 6):
+        simulate(database.conn, learners=40, weeks=3, end=END + timedelta(days=day - END.weekday()))
+        found += database(
+            "SELECT md5(string_agg(concat_ws(' ', student_id, item_id, started_at, completed_at, correct), '|' ORDER BY id))"
+            " FROM attempt WHERE started_at < %s",
+            monday,
+        )
+    assert len(set(found)) == 1
+
+
 def test_md5_form_is_the_same_log_under_other_ids(database: Database) -> None:
     simulate(database.conn, learners=40, weeks=3, end=END)
     features = database("SELECT * FROM features_topic_daily ORDER BY 1, 2, 3")

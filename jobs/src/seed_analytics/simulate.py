@@ -168,7 +168,7 @@ def simulate(
         learners: number of learners, at least 1.
         weeks: complete weeks, at least 1.
         seed: of the random numbers; the same arguments give the same rows.
-        end: the moment at which the log ends (now).
+        end: the moment at which the log ends (now). The complete weeks are the same on every day of a week.
         dirty: also plant what real logs hold: nulls, repeats, rows from the future, negative and tenfold durations.
         student_id_form: how ``attempt.student_id`` is made of a user id.
 
@@ -189,7 +189,7 @@ def simulate(
     rng = np.random.default_rng(seed)
     items = _items(rng)
     calendar = _weeks(start, -(-days // 7), weeks)
-    everybody = _learners(rng, learners, days)
+    everybody = _learners(rng, learners, weeks)
     detail = {
         "learners": learners, "weeks": weeks, "seed": seed, "end": end.isoformat(),
         "dirty": dirty, "student_id_form": student_id_form,
@@ -241,7 +241,7 @@ def _weeks(start: datetime, n: int, complete: int) -> Weeks:
     return Weeks(np.datetime64(start.date(), "D") + 7 * week, shift, activity, anomaly)
 
 
-def _learners(rng: np.random.Generator, n: int, days: int) -> Learners:
+def _learners(rng: np.random.Generator, n: int, weeks: int) -> Learners:
     shares = np.cumsum([segment.share for segment in SEGMENTS])
     # Segments in fixed proportion even among few learners, in random order.
     segment = rng.permutation(np.searchsorted(shares, (np.arange(n) + 0.5) / n * shares[-1]))
@@ -259,7 +259,7 @@ def _learners(rng: np.random.Generator, n: int, days: int) -> Learners:
         speed_up=of("speed_up") + rng.normal(0, SD_SPEED_UP, n),
         recovery=of("recovery") + rng.normal(0, SD_RECOVERY, n),
         hint_rate=of("hint_rate") * rng.uniform(0.7, 1.3, n),
-        joined=np.where(rng.random(n) < EARLY_SHARE, 0, rng.integers(0, max(1, days // 4), n)),
+        joined=np.where(rng.random(n) < EARLY_SHARE, 0, rng.integers(0, max(1, 7 * weeks // 4), n)),
     )
 
 
