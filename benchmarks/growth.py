@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import numpy as np
+from seed_analytics.growth import patterns
 from seed_analytics.local import RService, checkout
-from seed_analytics.stages.fit_bayesian_growth import patterns
 
 from benchmarks._measure import Row, beside, within
 

@@ -33,7 +33,8 @@ serve <- function(dir = script_dir()) {
     run_until(app$pool$quiet, settings$shutdown_grace_secs)
     finished <- app$pool$quiet()
     app$pool$close()
-    run_until(function() FALSE, 0.3) # short replies on their way out
+    # Short replies on their way out. Turns are counted, too: on a machine that is busy a second may hold only one.
+    for (turn in 1:20) later::run_now(0.02)
     run_until(function() !sends_reply(), deadline - now())
     httpuv::stopServer(listening$server)
     app$log(event = "stopped", finished = finished)

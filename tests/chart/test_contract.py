@@ -18,7 +18,6 @@ from chart.harness.objects import Obj, Pod, find, thaw
 from chart.harness.render import CHART, Release, Renderer, at, merged
 from seed_analytics.errors import ExitCode
 from seed_analytics.settings import load
-from seed_analytics.verify import MAX_AGE_HOURS
 
 DOCS = REPOSITORY / "docs"
 
@@ -269,7 +268,7 @@ def test_numbers_are_called_stale_only_after_a_run_was_missed(stage: str) -> Non
     stage_values = code.value_of("global.stages", {}) | values
     late = timedelta(seconds=stage_values["startingDeadlineSeconds"] + stage_values["activeDeadlineSeconds"])
     assert timedelta(hours=values["staleAfterHours"]) >= gap + late, "the alert's limit is too short"
-    assert MAX_AGE_HOURS[stage] == values["staleAfterHours"], "the program's own limit is another"
+    assert code.STAGES[stage].max_age_hours == values["staleAfterHours"], "the program's own limit is another"
 
 
 def test_the_longest_gap_of_a_schedule_is_found() -> None:

@@ -287,6 +287,26 @@ def monitoring_off(cluster: Cluster) -> dict[str, Any]:
     }
 
 
+def production_here(postgres: Postgres, proxy_image: dict[str, str], store: str) -> dict[str, Any]:
+    """Return what values-prod.yaml names of Google's, replaced: images without a digest, a stand-in for the proxy before a
+    PostgreSQL of this cluster, and a store of Secrets.
+    """
+    no_digest = {"image": {"digest": ""}}
+    return {
+        "global": {
+            "cloudSqlProxy": {
+                "image": {**proxy_image, "digest": ""},
+                "instance": f"{postgres.namespace.name}:test-region1:dev-database",
+            },
+            # The stand-in reaches PostgreSQL by its Service, not Google by its API.
+            "networkPolicy": {"enabled": False},
+            "stages": no_digest,
+        },
+        "secretStore": {"create": False, "kind": "ClusterSecretStore", "name": store},
+        **dict.fromkeys(SERVICES_OFF, no_digest),
+    }
+
+
 # --- Operators --------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from chart.harness.render import merged
-from cluster.conftest import absent, monitoring_off
+from cluster.conftest import absent, monitoring_off, production_here
 from cluster.kube import SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, until
 from cluster.stores import TOKENS, store_of
 from cluster.stores import synced as secrets_synced
@@ -77,11 +78,12 @@ def synced(
     request: pytest.FixtureRequest,
     cluster: Cluster,
     postgres: Postgres,
+    proxy_image: dict[str, str],
     external_secrets: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Synced]]:
-    """The environments dev and staging of the repository's own manifests, from a local repository, under names of this
-    test: each with one service and one stage.
+    """The environments of the repository's own manifests, from a local repository, under names of this test: each with
+    one service and one stage.
     """
     if not request.config.getoption("--argocd"):
         absent(request.config, "argocd", "Argo CD must run on this machine to read a local repository: say --argocd")
@@ -89,28 +91,33 @@ def synced(
     repository = tmp_path_factory.mktemp("repository")
     copytree(ROOT / "charts", repository / "charts")
     copytree(ROOT / "argocd" / "environments", repository / "argocd" / "environments")
-    (repository / "argocd/environments/prod.yaml").unlink()
     found = {
         environment: Synced(
             cluster, environment, f"{name}-{environment}", Namespace(cluster, f"{name}-{environment}"), repository
         )
-        for environment in ("dev", "staging")
+        for environment in ("dev", "staging", "prod")
     }
     found["dev"].git("init", "--quiet", "--initial-branch=main")
     one_service = merged(
         *(cluster.values, SMALL, STAGES_OFF, SERVICES_OFF),
         {IRT: {"enabled": True}, "cluster-segments": {"enabled": True}},
     )
+    existing = postgres.copy("argocd")
     given = {
         "dev": {"devDatabase": {"simulator": {"learners": 100}}},
-        "staging": merged(
+        "staging": merged(monitoring_off(cluster), {"secretStore": {"name": found["staging"].namespace.name}}),
+        "prod": merged(
             monitoring_off(cluster),
+            production_here(postgres, proxy_image, found["prod"].namespace.name),
             {
                 # An autoscaler is Degraded where nothing measures pods, so that there is none.
-                "global": {"services": {"podDisruptionBudget": {"enabled": True}, "replicas": 2}},
-                "secretStore": {"name": found["staging"].namespace.name},
+                "global": {"services": {"autoscaling": {"enabled": False}, "replicas": 2}},
             },
         ),
+    }
+    urls = {
+        "staging": postgres.url(existing),
+        "prod": f"postgresql://seedtest:throw-away@127.0.0.1:5432/{postgres.copy('argocd_prod')}",
     }
     for environment, one in found.items():
         file = repository / f"argocd/environments/{environment}.yaml"
@@ -130,8 +137,10 @@ def synced(
     template["spec"]["project"] = name
     template["spec"]["source"]["repoURL"] = url
     namespaces = [one.namespace for one in found.values()]
-    data = {"seedtest-database-url": postgres.url(postgres.copy("argocd")), **TOKENS}
-    with store_of(cluster, found["staging"].namespace, data):
+    with ExitStack() as stores:
+        for environment, address in urls.items():
+            data = {"seedtest-database-url": address, **TOKENS}
+            stores.enter_context(store_of(cluster, found[environment].namespace, data))
         cluster.apply(project, applications, namespace="argocd")
         cluster.alive += namespaces
         try:
@@ -172,7 +181,13 @@ def staging(synced: dict[str, Synced]) -> Synced:
     return _after_first_sync(synced["staging"])
 
 
-@pytest.fixture(params=["first", "staging"])
+@pytest.fixture(scope="module")
+def prod(synced: dict[str, Synced]) -> Synced:
+    """The Application prod, which reaches its database through the proxy, after its first sync."""
+    return _after_first_sync(synced["prod"])
+
+
+@pytest.fixture(params=["first", "staging", "prod"])
 def any_environment(request: pytest.FixtureRequest) -> Synced:
     """Each of them."""
     found: Synced = request.getfixturevalue(request.param)
@@ -188,10 +203,12 @@ def test_the_namespace_enforces_the_restricted_level(any_environment: Synced) ->
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_secrets_were_there_before_the_migration(staging: Synced) -> None:
-    assert set(secrets_synced(staging.namespace).values()) == {"SecretSynced"}
-    secret = staging.cluster.core.read_namespaced_secret("seedtest-db-credentials", staging.namespace.name)
-    migrated = staging.cluster.batch.read_namespaced_job("migrate", staging.namespace.name)
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_the_secrets_were_there_before_the_migration(environment: str, request: pytest.FixtureRequest) -> None:
+    one: Synced = request.getfixturevalue(environment)
+    assert set(secrets_synced(one.namespace).values()) == {"SecretSynced"}
+    secret = one.cluster.core.read_namespaced_secret("seedtest-db-credentials", one.namespace.name)
+    migrated = one.cluster.batch.read_namespaced_job("migrate", one.namespace.name)
     assert secret.metadata.creation_timestamp <= migrated.metadata.creation_timestamp
     assert migrated.status.failed is None
 

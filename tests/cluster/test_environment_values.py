@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from chart.harness.render import merged
-from cluster.conftest import monitoring_off, notes_commands
-from cluster.kube import SMALL, Cluster, Namespace, Postgres, until
+from cluster.conftest import monitoring_off, notes_commands, production_here
+from cluster.kube import SERVICES_OFF, SMALL, Cluster, Namespace, Postgres, until
 from cluster.stores import TOKENS, Store, store_of, synced
 from kubernetes import client
 from seed_analytics.errors import ExitCode
@@ -105,40 +105,19 @@ def test_production_runs_through_the_proxy_beside_each_job(
     """The stand-in never ends by itself: a Job that waited for it would not be Complete."""
     url = f"postgresql://seedtest:throw-away@127.0.0.1:5432/{postgres.copy('production')}"
     with store_of(cluster, namespace, {"seedtest-database-url": url, **TOKENS}) as store:
-        no_digest = {"image": {"digest": ""}}
-        namespace.install(
-            "seed-analytics",
-            *(SMALL, monitoring_off(cluster)),
-            {
-                "global": {
-                    "cloudSqlProxy": {
-                        "image": {**proxy_image, "digest": ""},
-                        "instance": f"{postgres.namespace.name}:test-region1:dev-database",
-                    },
-                    # The stand-in reaches PostgreSQL by its Service, not Google by its API.
-                    "networkPolicy": {"enabled": False},
-                    "stages": no_digest,
-                },
-                "secretStore": {"create": False, "kind": "ClusterSecretStore", "name": store.name},
-                "r-irt-plumber": no_digest,
-                **{name: {"enabled": False} for name in ("r-forecast-plumber", "r-brms-plumber")},
-                **{
-                    name: {"enabled": False}
-                    for name in ("fit-survival-churn", "forecast-prophet", "fit-bayesian-growth")
-                },
-            },
-            files=["values-prod.yaml"],
-        )
-        until("two pods are ready", lambda: ready_replicas(namespace, "r-irt-plumber") == 2)
-        namespace.run("calibrate-irt-weekly", "through-the-proxy")
-        namespace.run("cluster-segments", "through-the-proxy-too")
-        namespace.helm("test", "seed-analytics")
+        given = (SMALL, monitoring_off(cluster), production_here(postgres, proxy_image, store.name))
+        installed = namespace.install("seed-analytics", *given, files=["values-prod.yaml"])
+        for service in SERVICES_OFF:
+            until(f"two pods of {service} are ready", lambda name=service: ready_replicas(namespace, name) == 2)
+        _, stages, verify = notes_commands(installed.stdout)
+        namespace.cluster.run("bash", "-c", stages)
+        assert re.search(r"All \d+ checks are well", namespace.cluster.run("bash", "-c", verify).stdout)
         one, other = namespace.pods(app="r-irt-plumber")
         evict(namespace, one)
         with pytest.raises(client.ApiException, match="disruption budget") as kept:
             evict(namespace, other)
         assert kept.value.status == 429
-        (pod,) = namespace.pods(job_name="through-the-proxy")
+        (pod,) = namespace.pods(job_name="calibrate-irt-weekly-first")
         assert [container.name for container in pod.spec.containers] == ["calibrate-irt-weekly"]
         assert [status.name for status in pod.status.init_container_statuses] == ["cloud-sql-proxy"]
 

@@ -12,11 +12,9 @@ from cluster.conftest import Demo
 from cluster.kube import Cluster, until
 from containers import VERSION
 from kubernetes import client
-from seed_analytics.settings import SERVICES
-from seed_analytics.stages import SETTINGS
+from seed_analytics.settings import SERVICES, STAGES
 from seed_analytics.verify import guide as guide_queries
 
-STAGES = tuple(SETTINGS)
 READY_SECS = VERIFIED_SECS = 300
 AT_REST_BYTES = 2e9
 

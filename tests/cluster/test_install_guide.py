@@ -18,19 +18,19 @@ def section() -> str:
     return "\n".join(block for block in blocks if not block.startswith("helm test"))
 
 
-def test_a_trial_goes_from_no_table_to_weekly_kpis(namespace: Namespace, postgres: Postgres) -> None:
+def install(namespace: Namespace, postgres: Postgres, *stages: str) -> str:
+    """Install the release of the guide on an empty database, with these stages only, and return the database's name."""
     database = f"guide_{token_hex(2)}"
     postgres.sql(f"CREATE DATABASE {database}", "postgres")
     namespace.secret("seedtest-db-credentials", DATABASE_URL=postgres.url(database))
-    namespace.install(
-        "seed-analytics",
-        *(SMALL, SERVICES_OFF, STAGES_OFF),
-        {
-            "global": {"secrets": {"source": "existing"}},
-            "compute-weekly-kpis": {"enabled": True},
-            "cluster-segments": {"enabled": True},
-        },
-    )
+    on = {stage: {"enabled": True} for stage in stages}
+    source = {"global": {"secrets": {"source": "existing"}}}
+    namespace.install("seed-analytics", SMALL, SERVICES_OFF, STAGES_OFF, source, on)
+    return database
+
+
+def test_a_trial_goes_from_no_table_to_weekly_kpis(namespace: Namespace, postgres: Postgres) -> None:
+    database = install(namespace, postgres, "compute-weekly-kpis", "cluster-segments")
     commands = f"export NAMESPACE={namespace.name}\n{section()}"
     done = namespace.cluster.run("bash", "-c", commands, timeout=900)
     assert len(re.findall(r"^(?:SuccessCriteriaMet )?Complete$", done.stdout, re.MULTILINE)) == len(
@@ -42,14 +42,7 @@ def test_a_trial_goes_from_no_table_to_weekly_kpis(namespace: Namespace, postgre
 
 def test_a_run_that_fails_ends_the_commands(namespace: Namespace, postgres: Postgres) -> None:
     """The platform's tables are not there, so check-inputs ends with exit code 65."""
-    database = f"guide_{token_hex(2)}"
-    postgres.sql(f"CREATE DATABASE {database}", "postgres")
-    namespace.secret("seedtest-db-credentials", DATABASE_URL=postgres.url(database))
-    namespace.install(
-        "seed-analytics",
-        *(SMALL, SERVICES_OFF, STAGES_OFF),
-        {"global": {"secrets": {"source": "existing"}}, "cluster-segments": {"enabled": True}},
-    )
+    install(namespace, postgres, "cluster-segments")
     commands = section()
     commands = commands[: ONCE.search(commands).start()]  # type: ignore[union-attr]
     call = "once check-inputs cluster-segments '\"check-inputs\"'"

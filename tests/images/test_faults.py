@@ -39,15 +39,20 @@ def killed(service: Service) -> int:
     return next(int(count) for name, count in map(str.split, lines) if name == "oom_kill")
 
 
-def test_a_fit_that_is_out_of_memory_fails_alone(containers: Containers) -> None:
-    service = serve(containers, "r-irt-plumber", mem_limit="400m", memswap_limit="400m")
-    many = 40_000
-    responses = {
-        "user_id": [f"u{row}" for row in range(many * 25)],
-        "item_id": [f"i{row % 25}" for row in range(many * 25)],
-        "correct": [row % 2 for row in range(many * 25)],
-    }
-    assert_problem(service.post("/irt/calibrate", {"responses": responses}), 500, 503)
+def much(service: str) -> tuple[str, dict[str, object]]:
+    """Return a request with thousands of copies of the rows of a small one, which no 400 MB hold."""
+    path, body = next(iter(FITS[service].items()))
+    name = {"r-irt-plumber": "responses", "r-forecast-plumber": "visits", "r-brms-plumber": "rows"}[service]
+    copies = 1_000_000 // len(body[name]["user_id"])
+    many = {column: values * copies for column, values in body[name].items()}
+    many["user_id"] = [f"{user}-{row // 1000}" for row, user in enumerate(many["user_id"])]
+    return path, body | {name: many}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_fit_that_is_out_of_memory_fails_alone(containers: Containers, name: str) -> None:
+    service = serve(containers, name, mem_limit="400m", memswap_limit="400m")
+    assert_problem(service.post(*much(name)), 500, 503)
     assert healthy(service)
     assert fit(service).status_code == 200
     assert killed(service) > 0, "nothing was short of memory"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 from seed_analytics.errors import ExitCode
-from seed_analytics.stages import SETTINGS
+from seed_analytics.settings import STAGES
 
 LAST_LOCK = {
     # Week by week: the lock of one row of the newest.
@@ -72,7 +72,7 @@ def interrupted(
 
 
 def test_every_stage_that_publishes_is_interrupted_here() -> None:
-    assert set(LAST_LOCK) == set(SETTINGS)
+    assert set(LAST_LOCK) == set(STAGES)
 
 
 @pytest.mark.parametrize("stage", LAST_LOCK)

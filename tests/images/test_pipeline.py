@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 from containers import TOKEN, Ended
-from seed_analytics.demo import STAGES
+from seed_analytics.settings import MODEL_STAGES
 
 
 @pytest.fixture(scope="module")
 def finished(platform: Any) -> dict[str, Ended]:
     """Stage -> how it ended."""
-    return {stage: platform.run(stage) for stage in STAGES}
+    return {stage: platform.run(stage) for stage in MODEL_STAGES}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_a_stage_succeeds(finished: dict[str, Ended], stage: str) -> None:
     assert finished[stage].code == 0, finished[stage].output
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_no_secret_is_in_a_log(platform: Any, finished: dict[str, Ended], stage: str) -> None:
     assert platform.password not in finished[stage].output
     assert TOKEN not in finished[stage].output
@@ -41,7 +41,7 @@ def test_the_report_is_written_where_it_is_mounted(platform: Any, finished: dict
     assert "<svg" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("command", [*STAGES, "report"])
+@pytest.mark.parametrize("command", [*MODEL_STAGES, "report"])
 def test_with_next_to_no_room_in_tmp_it_succeeds(
     platform: Any, finished: dict[str, Ended], tmp_path: Path, command: str
 ) -> None:

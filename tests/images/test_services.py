@@ -10,6 +10,8 @@ from containers import SERVICES, TOKEN, VERSION, Containers, Service, find_image
 from docker import DockerClient
 from fits import FITS, LONG, ROUTES
 
+STAMPED = ("R", "rstan", "StanHeaders", "platform", "source")  # recorded with each compiled model
+
 
 def test_it_becomes_healthy(service: Service) -> None:
     def health() -> str:
@@ -61,11 +63,17 @@ def test_it_does_not_start_without_a_token(containers: Containers, name: str) ->
     assert "INTERNAL_TOKEN" in ended.output
 
 
-@pytest.mark.parametrize("part", ["R", "rstan", "StanHeaders", "platform", "source"])
-def test_brms_does_not_start_with_a_model_made_for_another(containers: Containers, part: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        *(("growth_marginal", part) for part in STAMPED),
+        *((f"brms_{family}", part) for family in ("gaussian", "student") for part in (*STAMPED, "brms")),
+    ],
+)
+def test_brms_does_not_start_with_a_model_made_for_another(containers: Containers, model: str, part: str) -> None:
     script = (
         'cp -r "$STAN_MODEL_DIR" /tmp/stan && export STAN_MODEL_DIR=/tmp/stan &&'
-        f""" sed -i 's/"{part}": "[^"]*"/"{part}": "other"/' /tmp/stan/growth_marginal.json &&"""
+        f""" sed -i 's/"{part}": "[^"]*"/"{part}": "other"/' /tmp/stan/{model}.json &&"""
         " exec r-plumber-common/serve r-brms-plumber"
     )
     ended = containers.shell("r-brms-plumber", script, environment={"INTERNAL_TOKEN": TOKEN})

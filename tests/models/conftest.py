@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from seed_analytics.demo import STAGES
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres, RService
+from seed_analytics.settings import MODEL_STAGES
 from support import ROOT, Database, copy_of, run_with
 
 COMMON = ROOT / "r-plumber-common"
@@ -133,7 +133,7 @@ def published_template(postgres: Postgres, simulated_template: str, services: di
     with psycopg.connect(url, autocommit=True) as conn:
         database = Database(url, conn)
         monday = database("SELECT date_trunc('week', now())::date::text")[0][0]
-        for stage in STAGES:
+        for stage in MODEL_STAGES:
             assert run_with(services, database, stage, "--as-of", monday) == ExitCode.OK, stage
     return name
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from seed_analytics.demo import STAGES
 from seed_analytics.errors import ExitCode
-from seed_analytics.settings import KPI_KEYS
+from seed_analytics.settings import KPI_KEYS, MODEL_STAGES
 from support import Database
 
 Rows = list[tuple[Any, ...]]
@@ -97,7 +96,7 @@ def shift(database: Database) -> int:
 CHANGES = {"shuffled rows": shuffle, "renamed users": rename, "dates shifted by weeks": shift}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_stage_publishes_the_same_of(published: Database, run: Run, stage: str, change: str) -> None:
     renamed = (
@@ -294,6 +293,6 @@ def test_the_seed_of_every_run_is_recorded(published: Database, run: Run) -> Non
         "SELECT stage, array_agg(settings ->> 'SEED' ORDER BY started_at, run_id) FROM analytics_runs GROUP BY 1"
     )
     recorded = dict(seeds)
-    assert recorded.keys() >= STAGES.keys()
+    assert recorded.keys() >= set(MODEL_STAGES)
     assert recorded["cluster-segments"] == ["20251102", "7"]
-    assert all(recorded[stage] == ["20251102"] for stage in STAGES if stage != "cluster-segments")
+    assert all(recorded[stage] == ["20251102"] for stage in MODEL_STAGES if stage != "cluster-segments")

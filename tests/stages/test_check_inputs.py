@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from seed_analytics.check_inputs import CONTRACT
 from seed_analytics.errors import ExitCode
 from seed_analytics.simulate import simulate
-from seed_analytics.stages.check_inputs import CONTRACT
 from support import Database, invoke
 
 

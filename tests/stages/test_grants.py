@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 from seed_analytics.local import Postgres
 from seed_analytics.platform_tables import create_platform_tables
+from seed_analytics.settings import STAGES
 from seed_analytics.simulate import simulate
-from seed_analytics.stages import SETTINGS
 from support import ROOT, Database, invoke
 
 NAME = "least_privilege"
@@ -46,7 +46,7 @@ def granted(postgres: Postgres) -> Iterator[Database]:
         conn.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("command", ["check-inputs", *SETTINGS])
+@pytest.mark.parametrize("command", ["check-inputs", *STAGES])
 def test_a_command_runs_with_the_rights_of_the_guide(
     command: str, granted: Database, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from seed_analytics import db
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
 from seed_analytics.report import render
-from seed_analytics.stages import SETTINGS
+from seed_analytics.settings import STAGES
 from support import Database, invoke
 
 NOW = datetime(2025, 11, 3, 7, 15, tzinfo=UTC)
@@ -51,7 +51,7 @@ def insert(conn: psycopg.Connection[Any], table: str, **values: Any) -> None:
 
 def fill_runs(conn: psycopg.Connection[Any], **changed: Any) -> None:
     """One good run a stage, two hours ago; `changed` replaces columns of all of them."""
-    for stage in SETTINGS:
+    for stage in STAGES:
         row = {
             "run_id": run_id(stage),
             "stage": stage,
@@ -417,8 +417,8 @@ def test_tables_that_are_partly_missing_take_only_their_sections(filled: Databas
 
 def test_empty_tables_give_a_page_that_says_which_stages_to_run(database: Database) -> None:
     page = Page(render(database.conn, NOW))
-    assert page.text.count("has not run yet") == len(SETTINGS)
-    for stage in set(SETTINGS) - {"compute-weekly-kpis"}:
+    assert page.text.count("has not run yet") == len(STAGES)
+    for stage in set(STAGES) - {"compute-weekly-kpis"}:
         assert f"There are no numbers yet: {stage} has not run. Run seed-analytics {stage}." in page.text
 
 
@@ -500,9 +500,26 @@ def test_the_same_rows_give_the_same_bytes_in_another_process(filled: Database, 
 def test_a_run_shows_how_it_ended(database: Database, changed: dict[str, Any], tone: str, words: str) -> None:
     fill_runs(database.conn, **changed)
     page = Page(render(database.conn, NOW))
-    assert page.text.count(words) >= len(SETTINGS)
-    assert page.source.count(f'class="card {tone}"') == len(SETTINGS)
+    assert page.text.count(words) >= len(STAGES)
+    assert page.source.count(f'class="card {tone}"') == len(STAGES)
     assert (changed.get("reason") or "") in page.text
+
+
+def test_numbers_that_skipped_runs_left_as_they_were_are_called_stale(filled: Database) -> None:
+    filled("UPDATE analytics_runs SET finished_at = %s", NOW - timedelta(days=30))
+    insert(
+        filled.conn,
+        "analytics_runs",
+        run_id="survival-20251103-060000",
+        stage="fit-survival-churn",
+        status="skipped",
+        reason="3 learners",
+        as_of=NOW,
+        started_at=NOW - timedelta(hours=1),
+        finished_at=NOW - timedelta(hours=1),
+    )
+    page = Page(render(filled.conn, NOW))
+    assert page.source.count('class="card warn"') == len(STAGES)
 
 
 def test_after_a_rejected_run_the_last_good_numbers_stay_and_the_page_says_so(filled: Database) -> None:

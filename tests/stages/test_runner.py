@@ -23,8 +23,7 @@ from seed_analytics import cli, db
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
 from seed_analytics.run import Run, merge_kpis
-from seed_analytics.settings import Settings
-from seed_analytics.stages import SETTINGS
+from seed_analytics.settings import STAGES, Settings
 from support import Database, invoke
 
 STAGE = "cluster-segments"
@@ -431,7 +430,7 @@ def test_sigterm_after_the_commit_leaves_the_run_succeeded(simulated: Database) 
     assert [status for status, _ in simulated.runs(STAGE)] == ["succeeded"]
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMAND_SETTINGS.keys() - SETTINGS.keys()))
+@pytest.mark.parametrize("command", sorted(cli.COMMAND_SETTINGS.keys() - STAGES.keys()))
 def test_commands_that_are_no_stages_hear_sigterm_too(simulated: Database, command: str) -> None:
     argv = ["--verify-services", "none"] if command == "verify" else []
     with psycopg.connect(simulated.url) as blocker:

@@ -13,7 +13,7 @@ from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
 from seed_analytics.log_view import open_log
 from seed_analytics.run import Run as StageRun
-from seed_analytics.stages import SETTINGS, load
+from seed_analytics.stages import load
 from support import Database, copy_of, invoke
 
 Run = Callable[..., int]
@@ -33,7 +33,7 @@ def extract(log: Database, monkeypatch: pytest.MonkeyPatch) -> Extract:
     def extracted(stage: str, **env: str) -> Any:
         for name, value in ({"DATABASE_URL": log.url} | env).items():
             monkeypatch.setenv(name, value)
-        found, as_of = settings.load(SETTINGS[stage]), db.present(log.conn)
+        found, as_of = settings.load(settings.STAGES[stage].settings), db.present(log.conn)
         open_log(log.conn, as_of)
         run = StageRun(stage, "run", found, log.conn, as_of, structlog.get_logger())
         return load(stage).extract(run)

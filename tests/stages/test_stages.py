@@ -18,12 +18,11 @@ import pytest
 import stamina
 from report_page import Page
 from seed_analytics import db, verify
-from seed_analytics.demo import STAGES
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres, RService
 from seed_analytics.report import render
+from seed_analytics.settings import MODEL_STAGES, STAGES
 from seed_analytics.simulate import simulate
-from seed_analytics.stages import SETTINGS
 from sklearn.metrics import adjusted_rand_score
 from support import Database, copy_of, run_with
 
@@ -34,7 +33,7 @@ Run = Callable[..., int]
 def finished(postgres: Postgres, simulated_template: str, services: dict[str, RService]) -> Iterator[Database]:
     """A database in which every stage has run once."""
     for database in copy_of(postgres, simulated_template, "finished"):
-        for stage in STAGES:
+        for stage in MODEL_STAGES:
             assert run_with(services, database, stage) == ExitCode.OK, stage
         yield database
 
@@ -62,10 +61,10 @@ def test_guide_s_averages_are_probabilities(finished: Database, name: str) -> No
 
 def test_every_stage_is_recorded_as_succeeded(finished: Database) -> None:
     rows = finished("SELECT stage, status FROM analytics_runs")
-    assert set(rows) == {(stage, "succeeded") for stage in SETTINGS}
+    assert set(rows) == {(stage, "succeeded") for stage in STAGES}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_record_holds_steps_and_versions(finished: Database, stage: str) -> None:
     timings, versions = finished("SELECT timings, versions FROM analytics_runs WHERE stage = %s", stage)[0]
     assert set(timings) == {"extract", "fit", "gate", "publish"}
@@ -324,7 +323,7 @@ def test_verify_goes_by_the_limits_that_it_is_given(
     finished: Database, services: dict[str, RService], postgres: Postgres
 ) -> None:
     finished.conn.close()  # a template may have no other connection
-    limits = ",".join(f"{stage}=1000" for stage in STAGES)
+    limits = ",".join(f"{stage}=1000" for stage in MODEL_STAGES)
     for copy in copy_of(postgres, "finished", "old"):
         copy("UPDATE analytics_runs SET finished_at = finished_at - interval '30 days'")
         assert run_with(services, copy, "verify", VERIFY_MAX_AGE_HOURS=limits) == ExitCode.OK
@@ -332,7 +331,7 @@ def test_verify_goes_by_the_limits_that_it_is_given(
     finished.conn = psycopg.connect(finished.url, autocommit=True)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_dry_run_changes_no_table(simulated: Database, run: Run, stage: str) -> None:
     before = fingerprint(simulated)
     assert run(simulated, stage, "--dry-run") == ExitCode.OK
@@ -347,7 +346,7 @@ def fingerprint(database: Database) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_no_rows_is_skipped_and_said(database: Database, run: Run, stage: str) -> None:
     assert run(database, stage) == ExitCode.OK
     [(status, reason)] = database.runs(stage)
@@ -356,7 +355,7 @@ def test_no_rows_is_skipped_and_said(database: Database, run: Run, stage: str) -
 
 
 @pytest.mark.parametrize(("learners", "weeks"), [(1, 16), (60, 1)], ids=["one learner", "one week"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_too_little_data_is_skipped_or_rejected_but_never_breaks(
     database: Database, run: Run, stage: str, learners: int, weeks: int
 ) -> None:
@@ -387,7 +386,7 @@ def statements(monkeypatch: pytest.MonkeyPatch, run: Callable[[], int]) -> int:
     return sent
 
 
-@pytest.mark.parametrize("stage", ["compute-weekly-kpis", *STAGES])
+@pytest.mark.parametrize("stage", ["compute-weekly-kpis", *MODEL_STAGES])
 def test_number_of_statements_does_not_depend_on_learners(
     simulated: Database, run: Run, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,7 +409,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_dirty_values_do_not_reach_the_numbers(database: Database, run: Run, stage: str) -> None:
     end = datetime(2025, 11, 3, tzinfo=UTC)
     # response times ten times as long are values like others: they reach efficiency and engagement

@@ -126,6 +126,29 @@ def test_end_of_the_last_run_is_said_in_english(database: Database, status: str,
     assert words in capsys.readouterr().out
 
 
+def test_numbers_are_as_old_as_the_run_that_published_them_however_often_it_was_skipped_since(
+    database: Database, capsys: Captured
+) -> None:
+    record(database, status="succeeded")
+    database(
+        "UPDATE analytics_runs SET started_at = now() - interval '5 days', finished_at = now() - interval '5 days'"
+    )
+    record(database, status="skipped", reason="3 learners")
+    assert verify(database, STAGE) == ExitCode.TRY_LATER
+    assert "stale: 120 h old, at most 48 h; the last run fit-survival-churn-skipped was skipped: 3 learners" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_stage_that_has_had_too_little_data_so_far_has_no_stale_numbers(database: Database) -> None:
+    record(database, status="skipped", reason="3 learners")
+    assert verify(database, STAGE) == ExitCode.OK
+    database(
+        "UPDATE analytics_runs SET started_at = now() - interval '5 days', finished_at = now() - interval '5 days'"
+    )
+    assert verify(database, STAGE) == ExitCode.TRY_LATER
+
+
 def test_words_of_the_database_are_shown_as_they_stand(database: Database, capsys: Captured) -> None:
     record(database, status="succeeded", reason="[/x] [red]a[/red] [abc] postgresql://me:secret-word@db/x")
     assert verify(database, STAGE) == ExitCode.OK

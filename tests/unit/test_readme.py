@@ -9,7 +9,7 @@ import sys
 import pytest
 from seed_analytics import errors
 from seed_analytics.cli import cli
-from seed_analytics.stages import SETTINGS
+from seed_analytics.settings import STAGES
 from support import ROOT
 
 DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", ".cache", "node_modules"} & set(path.parts)]
@@ -35,7 +35,7 @@ def test_every_command_is_named(command: str) -> None:
     assert any(way in README for way in ways)
 
 
-@pytest.mark.parametrize("stage", SETTINGS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_its_three_lines(stage: str) -> None:
     [paragraph] = re.findall(rf"^\*\*{stage}\*\*.*?(?=\n\n)", README, flags=re.MULTILINE | re.DOTALL)
     lines = paragraph.splitlines()[1:]

@@ -167,13 +167,13 @@ def test_a_stage_that_never_ran_says_so() -> None:
     assert card().words == "has not run yet"
 
 
-def test_a_stage_is_stale_when_no_run_ended_well_within_its_schedule() -> None:
+def test_a_stage_is_stale_when_nothing_was_published_within_its_schedule() -> None:
     then = {"run_id": "a", "status": "succeeded", "started_at": NOW, "timings": {}, "versions": {}}
     assert card(**then, well_at=NOW - timedelta(hours=47)).tone == "good"
     assert card(**then, well_at=NOW - timedelta(hours=49)).tone == "warn"
     failed = card(**(then | {"status": "failed"}), well_at=NOW - timedelta(hours=49))
     assert failed.tone == "bad"
-    assert ("stale", "no run ended well in 2 days") in failed.facts
+    assert ("stale", "nothing new was published in 2 days") in failed.facts
 
 
 def example(user: str = "learner", name: str = "example") -> str:

@@ -11,6 +11,8 @@ from pydantic import HttpUrl, SecretStr
 from seed_analytics import cli
 from seed_analytics.errors import ConfigFault, ExitCode, UsageFault
 from seed_analytics.settings import (
+    SERVICES,
+    STAGES,
     ClusterSettings,
     GrowthSettings,
     IrtSettings,
@@ -259,6 +261,13 @@ def test_any_text_is_a_value_or_a_named_fault(text: str) -> None:
 @pytest.mark.parametrize("kind", ALL_SETTINGS)
 def test_every_setting_is_described(kind: type[Settings]) -> None:
     assert all(item.description.endswith((".", "?")) for item in describe(kind))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_the_address_of_its_service_and_of_no_other(stage: str) -> None:
+    info = STAGES[stage]
+    read = {name for prefix, name in SERVICES.items() if f"{prefix.lower()}_base_url" in info.settings.model_fields}
+    assert read == ({info.service} - {None})
 
 
 @pytest.mark.parametrize("kind", ALL_SETTINGS)

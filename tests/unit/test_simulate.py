@@ -123,7 +123,7 @@ def test_answers_get_faster_by_speed_up() -> None:
     learner, item, week = it.learner[it.scored], it.item[it.scored], it.day[it.scored] / 7
     # minus known slope and difficulty, what is left has a mean for each learner and no trend
     left = took + it.learners.speed_up[learner] * week - sim.LOG_SECONDS_PER_DIFFICULTY * it.items.b[item]
-    count = np.bincount(learner)
+    count = np.maximum(np.bincount(learner), 1)
     left -= (np.bincount(learner, left) / count)[learner]
     weeks = week - (np.bincount(learner, week) / count)[learner]
     slope = (left * weeks).sum() / (weeks**2).sum()

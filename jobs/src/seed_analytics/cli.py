@@ -17,6 +17,7 @@ import structlog
 from seed_analytics import __version__, logs
 from seed_analytics.errors import ExitCode, StageError, Stopped
 from seed_analytics.settings import (
+    STAGES,
     ReportSettings,
     SettingInfo,
     Settings,
@@ -26,13 +27,11 @@ from seed_analytics.settings import (
     is_secret,
     load,
 )
-from seed_analytics.stages import SETTINGS
-from seed_analytics.stages import load as load_stage
 
 COMMAND_SETTINGS: dict[str, type[Settings]] = {
     "migrate": Settings,
     "check-inputs": Settings,
-    **SETTINGS,
+    **{name: stage.settings for name, stage in STAGES.items()},
     "verify": VerifySettings,
     "report": ReportSettings,
     "simulate": Settings,
@@ -82,27 +81,18 @@ def _settings(kind: type[Settings], flags: dict[str, Any]) -> Any:
     return settings
 
 
-def _add_stage(name: str, settings: type[Settings]) -> None:
-    @cli.command(name, help=SUMMARIES[name])
-    @_flags(settings)
+def _add_stage(name: str) -> None:
+    @cli.command(name, help=STAGES[name].summary)
+    @_flags(STAGES[name].settings)
     def command(**flags: Any) -> ExitCode:
         from seed_analytics.run import execute  # noqa: PLC0415 - scikit-learn loads only for the stage that needs it
+        from seed_analytics.stages import load as load_stage  # noqa: PLC0415
 
-        return execute(load_stage(name), _settings(settings, flags))
-
-
-SUMMARIES = {
-    "compute-weekly-kpis": "Compute each learner's weekly KPIs from the log.",
-    "calibrate-irt-weekly": "Calibrate items and abilities (1PL, 2PL).",
-    "cluster-segments": "Group learners who learn alike.",
-    "fit-survival-churn": "Estimate the chance that a learner comes back.",
-    "forecast-prophet": "Forecast weekly metrics and mark weeks that were not as expected.",
-    "fit-bayesian-growth": "Estimate the chance that a learner reaches the goal.",
-}
+        return execute(load_stage(name), _settings(STAGES[name].settings, flags))
 
 
-for _name, _stage_settings in SETTINGS.items():
-    _add_stage(_name, _stage_settings)
+for _name in STAGES:
+    _add_stage(_name)
 
 
 @cli.command()
@@ -128,7 +118,7 @@ def migrate(with_platform_tables: bool, revision: str, **flags: Any) -> None:
 @_flags(Settings)
 def check_inputs(**flags: Any) -> Any:
     """Check the platform's tables, columns and ids before anything is fitted."""
-    from seed_analytics.stages.check_inputs import check  # noqa: PLC0415
+    from seed_analytics.check_inputs import check  # noqa: PLC0415
 
     return check(_settings(Settings, flags))
 

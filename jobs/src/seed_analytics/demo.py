@@ -28,17 +28,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from seed_analytics.errors import ExitCode, StageError, TryLater
 from seed_analytics.local import Child, Postgres, Recorded, RService, checkout, postgres_binaries, tail
-from seed_analytics.settings import SERVICES
+from seed_analytics.settings import MODEL_STAGES, SERVICES, STAGES
 
 DATABASE = "seedtest"
-STAGES = {
-    "calibrate-irt-weekly": "r-irt-plumber",
-    "cluster-segments": None,
-    "fit-survival-churn": "r-forecast-plumber",
-    "forecast-prophet": "r-forecast-plumber",
-    "fit-bayesian-growth": "r-brms-plumber",
-}
-"""Stage -> the service that fits for it; in the order in which they run."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +47,12 @@ class Plan:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-SIMULATED = Plan(tuple(STAGES))
+SIMULATED = Plan(MODEL_STAGES)
 PLANS = {
     # One graded submission a learner and month is no weekly score, but daily clicks are engagement; no item is answered
     # by learners who also answered enough others.
     "oulad": Plan(
-        tuple(stage for stage in STAGES if stage != "calibrate-irt-weekly"),
+        tuple(stage for stage in MODEL_STAGES if stage != "calibrate-irt-weekly"),
         {"BRMS_SCORE_SOURCE": "A_t", "PROPHET_METRICS": "A_t", "PROPHET_LOOKBACK_WEEKS": "30"},
     ),
     # Learners practised for days, not months; in two conditions with items of their own, to which they came by chance.
@@ -292,7 +284,7 @@ class _Demo:
         if code == ExitCode.REJECTED or (code and name == "verify"):
             self._faults.append((name, code))
         elif code:
-            service = STAGES.get(name)
+            service = STAGES[name].service if name in STAGES else None
             if service:
                 log = self._services[service].log_path
                 self._steps.say(f"The end of {log}:\n{tail(log)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -260,6 +261,51 @@ class GrowthSettings(BrmsService):
         return family
 
 
+@dataclass(frozen=True)
+class StageInfo:
+    """What is known of a stage without importing it.
+
+    Attributes:
+        summary: what it does, one sentence.
+        settings: what it reads.
+        service: the R service that fits for it, if any.
+        max_age_hours: after how long its numbers are stale, unless told: its schedule's longest gap and one more day.
+
+    """
+
+    summary: str
+    settings: type[Settings]
+    service: str | None
+    max_age_hours: int
+
+
+STAGES = {
+    "compute-weekly-kpis": StageInfo(
+        "Compute each learner's weekly KPIs from the log.", KpiSettings, None, max_age_hours=2 * 24
+    ),
+    "calibrate-irt-weekly": StageInfo(
+        "Calibrate items and abilities (1PL, 2PL).", IrtSettings, "r-irt-plumber", max_age_hours=2 * 24
+    ),
+    "cluster-segments": StageInfo("Group learners who learn alike.", ClusterSettings, None, max_age_hours=18 * 24),
+    "fit-survival-churn": StageInfo(
+        "Estimate the chance that a learner comes back.", SurvivalSettings, "r-forecast-plumber", max_age_hours=2 * 24
+    ),
+    "forecast-prophet": StageInfo(
+        "Forecast weekly metrics and mark weeks that were not as expected.",
+        ProphetSettings,
+        "r-forecast-plumber",
+        max_age_hours=8 * 24,
+    ),
+    "fit-bayesian-growth": StageInfo(
+        "Estimate the chance that a learner reaches the goal.", GrowthSettings, "r-brms-plumber", max_age_hours=8 * 24
+    ),
+}
+"""Every stage that records its runs, in the order in which a first run goes through them."""
+
+MODEL_STAGES = tuple(STAGES)[1:]
+"""The five that fit a model; the platform may compute its KPIs itself."""
+
+
 class VerifySettings(IrtService, ForecastService, BrmsService):
     """Settings of verify."""
 
@@ -267,13 +313,7 @@ class VerifySettings(IrtService, ForecastService, BrmsService):
         tuple(SERVICES.values()), "R services whose health is asked for, comma-separated; none asks none."
     )
     verify_stages: Names = _setting(
-        (
-            "calibrate-irt-weekly",
-            "cluster-segments",
-            "fit-survival-churn",
-            "forecast-prophet",
-            "fit-bayesian-growth",
-        ),
+        MODEL_STAGES,
         "Stages whose freshness is checked, comma-separated; none checks none.",
     )
     verify_max_age_hours: Names = _setting(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import LiteralString, cast
 
 import httpx
 import stamina
@@ -18,20 +17,10 @@ from seed_analytics import db
 from seed_analytics.clients import RService, client
 from seed_analytics.errors import ExitCode, InputFault, StageError, TryLater, Unavailable
 from seed_analytics.logs import redact
-from seed_analytics.settings import VerifySettings
+from seed_analytics.settings import STAGES, VerifySettings
 
 HEALTH_TIMEOUT_SECS = 5.0
 HEALTH_ATTEMPTS = 5  # with 1, 2, 4 and 5 s between: some networks let a new pod out only after seconds
-
-MAX_AGE_HOURS = {
-    "compute-weekly-kpis": 2 * 24,
-    "calibrate-irt-weekly": 2 * 24,
-    "fit-survival-churn": 2 * 24,
-    "forecast-prophet": 8 * 24,
-    "fit-bayesian-growth": 8 * 24,
-    "cluster-segments": 18 * 24,
-}
-"""Stage -> hours after which its numbers are stale, unless told: its schedule's longest gap and one more day."""
 
 KEPT_SHARE = 0.9  # of the learners that a key was written to; the platform may have removed a few since
 
@@ -67,7 +56,7 @@ def verify(settings: VerifySettings) -> ExitCode:
         db.connect(settings.database_url.get_secret_value(), application="seed-analytics/verify") as conn,
     ):
         checks += [query(conn, name, statement) for name, statement in guide().items()]
-        checks += freshness(conn, list(settings.verify_stages), MAX_AGE_HOURS | settings.max_age_hours)
+        checks += freshness(conn, settings)
         checks.append(kept(conn, settings.verify_stages))
     table = Table("", "Check", "Found", box=None, pad_edge=False)
     for check in checks:
@@ -119,22 +108,22 @@ def query(conn: db.Connection, name: str, statement: LiteralString) -> Check:
     return Check(f"query {name}", f"{len(rows)} row(s)")
 
 
-def freshness(conn: db.Connection, stages: list[str], max_age_hours: Mapping[str, int]) -> list[Check]:
-    """Compare the age of each stage's newest good run with its limit."""
-    rows = db.fetch_columns(conn, db.read_sql("verify/freshness.sql"), {"stages": stages})
+def freshness(conn: db.Connection, settings: VerifySettings) -> list[Check]:
+    """Compare the age of each stage's numbers with its limit; where there are none yet, that of its newest skip."""
+    rows = db.fetch_columns(conn, db.read_sql("verify/freshness.sql"), {"stages": list(settings.verify_stages)})
+    limits = {stage: info.max_age_hours for stage, info in STAGES.items()} | settings.max_age_hours
     checks = []
-    for place, stage in enumerate(rows["stage"]):
-        row: dict[str, Any] = {name: values[place] for name, values in rows.items()}
-        name, limit = f"freshness {stage}", max_age_hours.get(stage, 2 * 24)
-        last = f"the last run {row['run_id']} {_ended(row['status'])}" + (f": {row['reason']}" if row["reason"] else "")
-        if row["status"] is None:
+    for stage, status, reason, run_id, age in db.rows_of(rows):
+        name, limit = f"freshness {stage}", limits.get(stage, 2 * 24)
+        last = f"the last run {run_id} {_ended(status)}" + (f": {reason}" if reason else "")
+        if status is None:
             checks.append(Check(name, "", TryLater("has never run")))
-        elif row["age_hours"] is None:
+        elif age is None:
             checks.append(Check(name, "", TryLater(f"has never succeeded; {last}")))
-        elif row["age_hours"] > limit:
-            checks.append(Check(name, "", TryLater(f"stale: {row['age_hours']:.0f} h old, at most {limit} h; {last}")))
+        elif age > limit:
+            checks.append(Check(name, "", TryLater(f"stale: {age:.0f} h old, at most {limit} h; {last}")))
         else:
-            checks.append(Check(name, f"{row['age_hours']:.1f} h old; {last}"))
+            checks.append(Check(name, f"{age:.1f} h old; {last}"))
     return checks
 
 

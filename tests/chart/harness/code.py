@@ -13,10 +13,8 @@ from chart.harness.objects import Pod
 from chart.harness.render import CHART, merged
 from seed_analytics.cli import COMMAND_SETTINGS, cli
 from seed_analytics.errors import ExitCode
-from seed_analytics.settings import BrmsService, ForecastService, IrtService, SettingInfo, describe
-from seed_analytics.stages import SETTINGS as STAGE_SETTINGS
+from seed_analytics.settings import STAGES, BrmsService, ForecastService, IrtService, SettingInfo, describe
 
-STAGES = tuple(STAGE_SETTINGS)
 SERVICE_OF = {IrtService: "r-irt-plumber", ForecastService: "r-forecast-plumber", BrmsService: "r-brms-plumber"}
 SERVICES = tuple(SERVICE_OF.values())
 COMMANDS = cli.commands

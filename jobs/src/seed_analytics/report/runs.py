@@ -9,8 +9,7 @@ from typing import Any
 
 from seed_analytics.report.parts import Read, rows
 from seed_analytics.report.words import NONE, ago, count, duration, flat, moment, sentences
-from seed_analytics.stages import SETTINGS
-from seed_analytics.verify import MAX_AGE_HOURS
+from seed_analytics.settings import STAGES
 
 STEPS = ("extract", "fit", "gate", "publish")
 STATES = {
@@ -19,7 +18,7 @@ STATES = {
     "running": ("calm", "…", "running"),
     "rejected": ("bad", "✕", "rejected by its gate: nothing was published"),
     "failed": ("bad", "!", "failed: nothing was published"),
-    "stale": ("warn", "!", "stale: no run ended well in time"),
+    "stale": ("warn", "!", "stale: nothing new was published in time"),
     None: ("calm", "○", "has not run yet"),
 }
 """Status of a stage's newest run -> its colour, a sign that needs no colour, and the words."""
@@ -51,12 +50,12 @@ class Card:
 
 def cards(read: Read, now: datetime) -> list[Card]:
     """Return one card a stage, in the order in which a first run goes through them."""
-    return [card(row, now) for row in rows(read("runs", stages=list(SETTINGS)))]
+    return [card(row, now) for row in rows(read("runs", stages=list(STAGES)))]
 
 
 def card(row: Mapping[str, Any], now: datetime) -> Card:
     """Return the card of a stage; with `row` all null but `stage` for one that never ran."""
-    limit = timedelta(hours=MAX_AGE_HOURS[row["stage"]])
+    limit = timedelta(hours=STAGES[row["stage"]].max_age_hours)
     stale = row["well_at"] is not None and now - row["well_at"] > limit
     # A run that failed says more than that the numbers before it are old; both show in the facts.
     tone, sign, words = STATES["stale" if stale and row["status"] in {"succeeded", "skipped"} else row["status"]]
@@ -72,7 +71,7 @@ def card(row: Mapping[str, Any], now: datetime) -> Card:
         )
         facts.append(("data up to", moment(row["published_as_of"])))
     if stale and row["status"] not in {"succeeded", "skipped"}:
-        facts.append(("stale", f"no run ended well in {limit.days} days"))
+        facts.append(("stale", f"nothing new was published in {limit.days} days"))
     details = [("rows", f"{count(row['rows_read'])} read, {count(row['rows_written'])} written")]
     if row["timings"]:
         steps = sorted(row["timings"].items(), key=lambda step: (*STEPS, step[0]).index(step[0]))

@@ -8,25 +8,6 @@ from typing import Any
 from seed_analytics.errors import TryLater
 from seed_analytics.joins import count_joins, join_sentence, other_form
 from seed_analytics.run import Run, Stage
-from seed_analytics.settings import (
-    ClusterSettings,
-    GrowthSettings,
-    IrtSettings,
-    KpiSettings,
-    ProphetSettings,
-    Settings,
-    SurvivalSettings,
-)
-
-SETTINGS: dict[str, type[Settings]] = {
-    "compute-weekly-kpis": KpiSettings,
-    "calibrate-irt-weekly": IrtSettings,
-    "cluster-segments": ClusterSettings,
-    "fit-survival-churn": SurvivalSettings,
-    "forecast-prophet": ProphetSettings,
-    "fit-bayesian-growth": GrowthSettings,
-}
-"""Every stage that records its runs, in the order in which a first run goes through them, and its settings."""
 
 
 def load(name: str) -> Stage[Any, Any, Any]:

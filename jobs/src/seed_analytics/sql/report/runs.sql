@@ -1,12 +1,12 @@
--- One row a stage that is asked for, in that order: its newest run, the newest that published, and when one last ended
--- well (a run that was skipped for too little data did, too).
+-- One row a stage that is asked for, in that order: its newest run, the newest that published, and how old its numbers
+-- are: as old as that one, however often it was skipped since; a stage without numbers is well while it is skipped.
 SELECT wanted.stage,
     last.run_id, last.status, last.reason, last.as_of, last.rows_read, last.rows_written, last.timings, last.versions,
     last.settings, last.started_at, last.finished_at,
     published.run_id AS published_run_id, published.finished_at AS published_at, published.as_of AS published_as_of,
-    (
-        SELECT max(r.finished_at) FROM analytics_runs AS r
-        WHERE r.stage = wanted.stage AND r.status IN ('succeeded', 'skipped')
+    coalesce(
+        published.finished_at,
+        (SELECT max(r.finished_at) FROM analytics_runs AS r WHERE r.stage = wanted.stage AND r.status = 'skipped')
     ) AS well_at
 FROM unnest(%(stages)s::text[]) WITH ORDINALITY AS wanted (stage, place)
 LEFT JOIN LATERAL (
