@@ -1,5 +1,8 @@
 # What runs in a worker process, called by the pool. A worker holds the service with its models.
 
+# Fits yield to the HTTP process, which answers probes and refusals in milliseconds, and get all that it leaves.
+worker_niceness <- 10L
+
 worker_state <- new.env(parent = emptyenv())
 
 worker_start <- function(dir) {
@@ -8,6 +11,7 @@ worker_start <- function(dir) {
   worker_state$service <- load_service(dir)
   warm <- worker_state$service$warm
   if (!is.null(warm)) worker_state$service$models[[warm]]()
+  tools::psnice(value = worker_niceness)
   TRUE
 }
 

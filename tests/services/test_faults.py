@@ -253,6 +253,11 @@ def test_workers_hold_no_socket_of_the_server(start: Callable[..., RService]) ->
     assert worker.net_connections() == []
 
 
+def test_workers_yield_to_the_process_that_answers_probes(start: Callable[..., RService]) -> None:
+    (worker,) = workers_of(start())
+    assert worker.nice() == worker.parent().nice() + 10
+
+
 def test_workers_do_not_know_the_token(start: Callable[..., RService]) -> None:
     service = start(token="a-secret-token")  # noqa: S106
     (worker,) = workers_of(service)
