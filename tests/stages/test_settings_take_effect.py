@@ -68,7 +68,7 @@ def test_survival_lookback_days_bounds_the_visits(extract: Extract) -> None:
 
 def test_brms_lookback_weeks_bounds_the_scores(extract: Extract) -> None:
     read = extract("fit-bayesian-growth", BRMS_LOOKBACK_WEEKS="5")
-    assert (read["scaling"]["span"], max(read["students"]["n"])) == (4, 5)
+    assert (read["scaling"].span, max(read["students"]["n"])) == (4, 5)
 
 
 def test_cluster_features_are_those_named(extract: Extract) -> None:
