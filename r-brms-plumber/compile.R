@@ -6,6 +6,8 @@
 # --brms: also the models of engine "brms". A model whose stamp is up to date is left alone.
 # --check: compile nothing; exit with 78 at the first model that is not up to date.
 
+`%||%` <- function(a, b) if (is.null(a)) b else a # of R 4.4
+
 script <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
 service_dir <- dirname(normalizePath(script))
 for (file in list.files(file.path(service_dir, "R"), pattern = "[.]R$", full.names = TRUE)) source(file)
@@ -44,11 +46,26 @@ ensure <- function(name, stamp, compile) {
   message(sprintf("compiled %s in %.0f s", name, seconds))
 }
 
-ensure("growth_marginal", marginal_stamp(service_dir), function() {
-  rstan::stan_model(file.path(service_dir, "stan", "growth_marginal.stan"), model_name = "growth_marginal")
+models <- list(growth_marginal = function() {
+  ensure("growth_marginal", marginal_stamp(service_dir), function() {
+    rstan::stan_model(file.path(service_dir, "stan", "growth_marginal.stan"), model_name = "growth_marginal")
+  })
 })
 if (with_brms) {
-  for (family in brms_families) {
-    ensure(paste0("brms_", family), brms_stamp(service_dir), function() compile_brms(family))
+  models[paste0("brms_", brms_families)] <- lapply(brms_families, function(family) {
+    function() ensure(paste0("brms_", family), brms_stamp(service_dir), function() compile_brms(family))
+  })
+}
+if (checking) {
+  for (model in models) model()
+} else {
+  # Each takes a core for a minute or more: side by side, the longest (brms) first.
+  tell <- function(model) {
+    model()
+    TRUE
+  }
+  done <- parallel::mclapply(rev(models), tell, mc.cores = parallel::detectCores(), mc.preschedule = FALSE)
+  for (name in names(done)) {
+    if (!isTRUE(done[[name]])) stop(name, " was not compiled: ", done[[name]] %||% "its process died (out of memory?)")
   }
 }
