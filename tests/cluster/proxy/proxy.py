@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 from contextlib import suppress
 
 parser = argparse.ArgumentParser()
@@ -37,9 +38,11 @@ async def main() -> None:
         await writer.drain()
         writer.close()
 
+    told_to_stop = asyncio.Event()  # as process 1, it would ignore the signal
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     await asyncio.start_server(database, "127.0.0.1", args.port)
-    server = await asyncio.start_server(health, args.http_address, args.http_port)
-    await server.serve_forever()
+    await asyncio.start_server(health, args.http_address, args.http_port)
+    await told_to_stop.wait()
 
 
 asyncio.run(main())
