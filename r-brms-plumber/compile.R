@@ -64,7 +64,8 @@ if (checking) {
     model()
     TRUE
   }
-  done <- parallel::mclapply(rev(models), tell, mc.cores = parallel::detectCores(), mc.preschedule = FALSE)
+  cores <- parallel::detectCores()
+  done <- parallel::mclapply(rev(models), tell, mc.cores = cores, mc.preschedule = FALSE)
   for (name in names(done)) {
     if (!isTRUE(done[[name]])) stop(name, " was not compiled: ", done[[name]] %||% "its process died (out of memory?)")
   }

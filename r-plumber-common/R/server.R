@@ -33,7 +33,7 @@ serve <- function(dir = script_dir()) {
     run_until(app$pool$quiet, settings$shutdown_grace_secs)
     finished <- app$pool$quiet()
     app$pool$close()
-    # Short replies on their way out. Turns are counted, too: on a machine that is busy a second may hold only one.
+    # Short replies on their way out. Turns are counted: on a busy machine a second may hold only one.
     for (turn in 1:20) later::run_now(0.02)
     run_until(function() !sends_reply(), deadline - now())
     httpuv::stopServer(listening$server)

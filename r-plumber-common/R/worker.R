@@ -1,6 +1,6 @@
 # What runs in a worker process, called by the pool. A worker holds the service with its models.
 
-# Fits yield to the HTTP process, which answers probes and refusals in milliseconds, and get all that it leaves.
+# Fits yield to the HTTP process, which answers in milliseconds, and get all that it leaves.
 worker_niceness <- 10L
 
 worker_state <- new.env(parent = emptyenv())
