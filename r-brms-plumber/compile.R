@@ -67,6 +67,7 @@ if (checking) {
   cores <- parallel::detectCores()
   done <- parallel::mclapply(rev(models), tell, mc.cores = cores, mc.preschedule = FALSE)
   for (name in names(done)) {
-    if (!isTRUE(done[[name]])) stop(name, " was not compiled: ", done[[name]] %||% "its process died (out of memory?)")
+    said <- done[[name]] %||% "its process died (out of memory?)"
+    if (!isTRUE(said)) stop(name, " was not compiled: ", said)
   }
 }
