@@ -6,6 +6,7 @@ worker_niceness <- 10L
 worker_state <- new.env(parent = emptyenv())
 
 worker_start <- function(dir) {
+  offer_to_oom_killer()
   leave_stan_compiler_out()
   loadNamespace("jsonlite") # which every answer uses
   worker_state$service <- load_service(dir)
@@ -13,6 +14,13 @@ worker_start <- function(dir) {
   if (!is.null(warm)) worker_state$service$models[[warm]]()
   tools::psnice(value = worker_niceness)
   TRUE
+}
+
+#' Where memory runs out, the kernel ends a worker, whose fit alone fails, and not the HTTP process, which may
+#' be as large. Every process may raise its own score; where there is no /proc to write to, nothing happens.
+offer_to_oom_killer <- function() {
+  score <- "/proc/self/oom_score_adj"
+  if (file.access(score, mode = 2L) == 0L) writeLines("1000", score)
 }
 
 #' Answers the request in `body_file`.

@@ -40,7 +40,7 @@ def killed(service: Service) -> int:
 
 
 def much(service: str) -> tuple[str, dict[str, object]]:
-    """Return a request with thousands of copies of the rows of a small one, which no 400 MB hold."""
+    """Return a request with thousands of copies of the rows of a small one, which no 450 MB hold."""
     path, body = next(iter(FITS[service].items()))
     name = {"r-irt-plumber": "responses", "r-forecast-plumber": "visits", "r-brms-plumber": "rows"}[service]
     copies = 1_000_000 // len(body[name]["user_id"])
@@ -51,7 +51,7 @@ def much(service: str) -> tuple[str, dict[str, object]]:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_fit_that_is_out_of_memory_fails_alone(containers: Containers, name: str) -> None:
-    service = serve(containers, name, mem_limit="400m", memswap_limit="400m")
+    service = serve(containers, name, mem_limit="450m", memswap_limit="450m")
     assert_problem(service.post(*much(name)), 500, 503)
     assert healthy(service)
     assert fit(service).status_code == 200

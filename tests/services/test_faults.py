@@ -258,6 +258,12 @@ def test_workers_yield_to_the_process_that_answers_probes(start: Callable[..., R
     assert worker.nice() == worker.parent().nice() + 10
 
 
+def test_out_of_memory_a_worker_is_ended_first(start: Callable[..., RService]) -> None:
+    (worker,) = workers_of(start())
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (worker.pid, worker.ppid())]
+    assert scores[0] == 1000 > scores[1]
+
+
 def test_workers_do_not_know_the_token(start: Callable[..., RService]) -> None:
     service = start(token="a-secret-token")  # noqa: S106
     (worker,) = workers_of(service)
