@@ -179,7 +179,8 @@ def test_engine_brms_publishes_predictions_and_bands_of_its_family(database: Dat
     with psycopg.connect(database.url, autocommit=True) as conn:
         simulate(conn, learners=30, weeks=8, seed=1)
     run(database, "compute-weekly-kpis", "--kpi-lookback-weeks", "8")
-    brms = {"BRMS_ENGINE": "brms", "BRMS_FAMILY": family, "BRMS_N_SAMPLES": "2000"}
+    # Thrice what the gate asks for: with 2,000 the R-hat of so few learners is 1.004 to 1.014, as the seed will have it.
+    brms = {"BRMS_ENGINE": "brms", "BRMS_FAMILY": family, "BRMS_N_SAMPLES": "6000"}
     assert run(database, "fit-bayesian-growth", **brms) == ExitCode.OK, database.runs("fit-bayesian-growth")
     summary, examples, engine = database("SELECT posterior_summary, examples, engine FROM brms_fit_meta")[0]
     assert engine == "brms"
