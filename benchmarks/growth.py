@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 from seed_analytics.growth import patterns
 from seed_analytics.local import RService, checkout
 
 from benchmarks._measure import Row, beside, within
+from benchmarks.services import post
 
 LEARNERS, WEEKS = 500, 12
 FIT_SECS, RHAT_MAX, ESS_MIN = 1.0, 1.01, 400
@@ -48,9 +48,7 @@ def rows() -> Iterator[Row]:
     with RService("r-brms-plumber") as service:
 
         def fit(**body: Any) -> dict[str, Any]:
-            headers = {"authorization": f"Bearer {service.token}"}
-            reply = httpx.post(f"{service.base_url}/growth/fit", json=body, headers=headers, timeout=1200)
-            return dict(reply.raise_for_status().json())
+            return dict(post(service, "/growth/fit", body).raise_for_status().json())
 
         def marginal() -> dict[str, Any]:
             return fit(engine="marginal", patterns=pooled, sum_yy=sum_yy)

@@ -25,17 +25,21 @@ CLIENTS, LOAD_SECS, REFUSALS = 8, 15.0, 30
 
 
 Asked: TypeAlias = RService | Service  # of the working tree, or in a container
-HTTP = httpx.Client(timeout=300)  # one for all, since to make one reads certificates for longer than a reply takes
+HTTP = httpx.Client(timeout=1200)  # one for all, since to make one reads certificates for longer than a reply takes
+
+
+def _send(url: str, token: str, body: dict[str, Any]) -> httpx.Response:
+    return HTTP.post(url, json=body, headers={"authorization": f"Bearer {token}"})
 
 
 def post(service: Asked, path: str, body: dict[str, Any]) -> httpx.Response:
-    return HTTP.post(service.base_url + path, json=body, headers={"authorization": f"Bearer {service.token}"})
+    return _send(service.base_url + path, service.token, body)
 
 
 def _fit(url: str, token: str, body: dict[str, Any], begun: Event, stopped: Event, ended: Synchronized[int]) -> None:
     begun.set()
     while not stopped.is_set():
-        HTTP.post(url, json=body, headers={"authorization": f"Bearer {token}"}).raise_for_status()
+        _send(url, token, body).raise_for_status()
         ended.value += 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seed_analytics.local import RService
-from seed_analytics.settings import MODEL_STAGES, SERVICES
+from seed_analytics.settings import SERVICES, STAGES
 
 from benchmarks._measure import Row, simulated, stage
 
@@ -21,7 +21,7 @@ def rows() -> Iterator[Row]:
             for prefix, service in services.items():
                 service.wait_ready()
                 env |= {f"{prefix}_BASE_URL": service.base_url, f"{prefix}_INTERNAL_TOKEN": service.token}
-            for name in ("compute-weekly-kpis", *MODEL_STAGES):
+            for name in STAGES:
                 wall, memory = stage(name, env)
                 what = f"{name}, {LEARNERS:,} learners, {wall:.1f} s"
                 yield Row(what, f"{memory:.0f} MB", f"bound: {MEMORY_MB} MB", f"{memory / MEMORY_MB:.2g}")

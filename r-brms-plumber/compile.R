@@ -6,8 +6,6 @@
 # --brms: also the models of engine "brms". A model whose stamp is up to date is left alone.
 # --check: compile nothing; exit with 78 at the first model that is not up to date.
 
-`%||%` <- function(a, b) if (is.null(a)) b else a # of R 4.4
-
 script <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
 service_dir <- dirname(normalizePath(script))
 for (file in list.files(file.path(service_dir, "R"), pattern = "[.]R$", full.names = TRUE)) source(file)
@@ -67,7 +65,7 @@ if (checking) {
   cores <- parallel::detectCores()
   done <- parallel::mclapply(rev(models), tell, mc.cores = cores, mc.preschedule = FALSE)
   for (name in names(done)) {
-    said <- done[[name]] %||% "its process died (out of memory?)"
-    if (!isTRUE(said)) stop(name, " was not compiled: ", said)
+    if (is.null(done[[name]])) stop(name, " was not compiled: its process died (out of memory?)")
+    if (!isTRUE(done[[name]])) stop(name, " was not compiled: ", done[[name]])
   }
 }

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from seed_analytics.demo import PLANS, State
 from seed_analytics.errors import ExitCode
-from seed_analytics.settings import MODEL_STAGES
+from seed_analytics.settings import STAGES
 from support import SHARED
 
 # The same command with a folder of its own, so that a developer's kept demo is left alone.
@@ -79,7 +79,7 @@ def test_demo_runs_every_stage_and_verifies(kept: Kept) -> None:
     assert kept.code == ExitCode.OK, kept.output
     with psycopg.connect(kept.env["DATABASE_URL"]) as conn:
         ended = dict(conn.execute("SELECT stage, status FROM analytics_runs").fetchall())
-    assert ended == dict.fromkeys(("compute-weekly-kpis", *MODEL_STAGES), "succeeded")
+    assert ended == dict.fromkeys(STAGES, "succeeded")
     assert "checks are well" in kept.output
 
 

@@ -505,35 +505,30 @@ def test_a_run_shows_how_it_ended(database: Database, changed: dict[str, Any], t
     assert (changed.get("reason") or "") in page.text
 
 
-def test_numbers_that_skipped_runs_left_as_they_were_are_called_stale(filled: Database) -> None:
-    filled("UPDATE analytics_runs SET finished_at = %s", NOW - timedelta(days=30))
+def end_later(filled: Database, status: str, reason: str) -> None:
+    """Record a run of survival after the one that published, which ended so an hour ago."""
     insert(
         filled.conn,
         "analytics_runs",
         run_id="survival-20251103-060000",
         stage="fit-survival-churn",
-        status="skipped",
-        reason="3 learners",
+        status=status,
+        reason=reason,
         as_of=NOW,
         started_at=NOW - timedelta(hours=1),
         finished_at=NOW - timedelta(hours=1),
     )
+
+
+def test_numbers_that_skipped_runs_left_as_they_were_are_called_stale(filled: Database) -> None:
+    filled("UPDATE analytics_runs SET finished_at = %s", NOW - timedelta(days=30))
+    end_later(filled, "skipped", "3 learners")
     page = Page(render(filled.conn, NOW))
     assert page.source.count('class="card warn"') == len(STAGES)
 
 
 def test_after_a_rejected_run_the_last_good_numbers_stay_and_the_page_says_so(filled: Database) -> None:
-    insert(
-        filled.conn,
-        "analytics_runs",
-        run_id="survival-20251103-060000",
-        stage="fit-survival-churn",
-        status="rejected",
-        reason="S is not calibrated",
-        as_of=NOW,
-        started_at=NOW - timedelta(hours=1),
-        finished_at=NOW - timedelta(hours=1),
-    )
+    end_later(filled, "rejected", "S is not calibrated")
     page = Page(render(filled.conn, NOW))
     assert "survival" in page.sections_with_pictures()
     assert "The newest run: rejected by its gate: nothing was published. S is not calibrated." in page.text

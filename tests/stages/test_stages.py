@@ -387,7 +387,7 @@ def statements(monkeypatch: pytest.MonkeyPatch, run: Callable[[], int]) -> int:
     return sent
 
 
-@pytest.mark.parametrize("stage", ["compute-weekly-kpis", *MODEL_STAGES])
+@pytest.mark.parametrize("stage", STAGES)
 def test_number_of_statements_does_not_depend_on_learners(
     simulated: Database, run: Run, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

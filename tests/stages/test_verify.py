@@ -30,6 +30,12 @@ def record(database: Database, stage: str = STAGE, status: str = "succeeded", re
     )
 
 
+def wait_five_days(database: Database) -> None:
+    database(
+        "UPDATE analytics_runs SET started_at = started_at - interval '5 days', finished_at = finished_at - interval '5 days'"
+    )
+
+
 @pytest.fixture
 def published(database: Database) -> Database:
     """A database in which survival and growth have written S, P and sigma to every learner."""
@@ -130,9 +136,7 @@ def test_numbers_are_as_old_as_the_run_that_published_them_however_often_it_was_
     database: Database, capsys: Captured
 ) -> None:
     record(database, status="succeeded")
-    database(
-        "UPDATE analytics_runs SET started_at = now() - interval '5 days', finished_at = now() - interval '5 days'"
-    )
+    wait_five_days(database)
     record(database, status="skipped", reason="3 learners")
     assert verify(database, STAGE) == ExitCode.TRY_LATER
     assert "stale: 120 h old, at most 48 h; the last run fit-survival-churn-skipped was skipped: 3 learners" in (
@@ -143,9 +147,7 @@ def test_numbers_are_as_old_as_the_run_that_published_them_however_often_it_was_
 def test_a_stage_that_has_had_too_little_data_so_far_has_no_stale_numbers(database: Database) -> None:
     record(database, status="skipped", reason="3 learners")
     assert verify(database, STAGE) == ExitCode.OK
-    database(
-        "UPDATE analytics_runs SET started_at = now() - interval '5 days', finished_at = now() - interval '5 days'"
-    )
+    wait_five_days(database)
     assert verify(database, STAGE) == ExitCode.TRY_LATER
 
 
