@@ -40,10 +40,10 @@ def killed(service: Service) -> int:
 
 
 def much(service: str) -> tuple[str, dict[str, object]]:
-    """Return a request with thousands of copies of the rows of a small one, which no 450 MB hold."""
+    """Return a request with thousands of copies of the rows of a small one: 8 to 18 MB, of which no fit fits into 450."""
     path, body = next(iter(FITS[service].items()))
     name = {"r-irt-plumber": "responses", "r-forecast-plumber": "visits", "r-brms-plumber": "rows"}[service]
-    copies = 1_000_000 // len(body[name]["user_id"])
+    copies = 400_000 // len(body[name]["user_id"])
     many = {column: values * copies for column, values in body[name].items()}
     many["user_id"] = [f"{user}-{row // 1000}" for row, user in enumerate(many["user_id"])]
     return path, body | {name: many}
