@@ -8,6 +8,7 @@ worker_state <- new.env(parent = emptyenv())
 worker_start <- function(dir) {
   offer_to_oom_killer()
   leave_stan_compiler_out()
+  collect_while_loading()
   loadNamespace("jsonlite") # which every answer uses
   worker_state$service <- load_service(dir)
   warm <- worker_state$service$warm
@@ -33,6 +34,18 @@ worker_answer <- function(path, body_file, reply_file) {
   if (has_size(reply_file, length(bytes))) return(list(status = reply$status, log = reply$log))
   unlink(reply_file)
   list(problem = no_room(), log = reply$log %||% paste0(path, ": the disk has no room for the reply"))
+}
+
+#' Makes R collect garbage after every tenth package that it loads. R sizes its heap by how far it grew between
+#' two full collections, and fits then fill all of it before the next one: with the few collections that R makes
+#' by itself, Prophet's worker grew by 110 MB after it was ready; so it grows by 35, to 40 MB less.
+collect_while_loading <- function() {
+  loaded <- 0L
+  count <- function(...) {
+    loaded <<- loaded + 1L
+    if (loaded %% 10L == 0L) gc()
+  }
+  for (package in .packages(all.available = TRUE)) setHook(packageEvent(package, "onLoad"), count)
 }
 
 #' Keeps rstan from reading the Stan compiler into a JavaScript engine when it is loaded: some 90 MB in every

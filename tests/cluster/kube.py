@@ -282,9 +282,10 @@ class Postgres:
 
     namespace: Namespace
 
-    def url(self, database: str = "seedtest") -> str:
-        """Return the URL of a database, from any namespace."""
-        return f"postgresql://seedtest:{PASSWORD}@dev-database.{self.namespace.name}.svc:5432/{database}"
+    def url(self, database: str = "seedtest", *, proxied: bool = False) -> str:
+        """Return the URL of a database, from any namespace, or from beside a proxy."""
+        host = "127.0.0.1" if proxied else f"dev-database.{self.namespace.name}.svc"
+        return f"postgresql://seedtest:{PASSWORD}@{host}:5432/{database}"
 
     def sql(self, statement: str, database: str = "seedtest") -> list[str]:
         """Run statements in one session and return the lines of their results."""

@@ -117,7 +117,7 @@ def synced(
     }
     urls = {
         "staging": postgres.url(existing),
-        "prod": f"postgresql://seedtest:throw-away@127.0.0.1:5432/{postgres.copy('argocd_prod')}",
+        "prod": postgres.url(postgres.copy("argocd_prod"), proxied=True),
     }
     for environment, one in found.items():
         file = repository / f"argocd/environments/{environment}.yaml"

@@ -103,7 +103,7 @@ def test_production_runs_through_the_proxy_beside_each_job(
     external_secrets: None,
 ) -> None:
     """The stand-in never ends by itself: a Job that waited for it would not be Complete."""
-    url = f"postgresql://seedtest:throw-away@127.0.0.1:5432/{postgres.copy('production')}"
+    url = postgres.url(postgres.copy("production"), proxied=True)
     with store_of(cluster, namespace, {"seedtest-database-url": url, **TOKENS}) as store:
         given = (SMALL, monitoring_off(cluster), production_here(postgres, proxy_image, store.name))
         installed = namespace.install("seed-analytics", *given, files=["values-prod.yaml"])
