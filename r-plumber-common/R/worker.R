@@ -36,9 +36,10 @@ worker_answer <- function(path, body_file, reply_file) {
   list(problem = no_room(), log = reply$log %||% paste0(path, ": the disk has no room for the reply"))
 }
 
-#' Makes R collect garbage after every tenth package that it loads. R sizes its heap by how far it grew between
-#' two full collections, and fits fill all of it before the next one: of the few that R makes by itself,
-#' Prophet's worker had a heap of 250 MB, 110 of them filled after it was ready. Now it has 213, and grows by 30.
+#' Makes R collect garbage after every tenth package that it loads. R sizes its heap by how far it grew
+#' between two full collections, and fits fill all of it before the next one. With the few collections that R
+#' makes by itself Prophet's worker had a heap of 250 MB, of which fits filled 110 after it was ready; so it
+#' has one of 213, of which they fill 35.
 collect_while_loading <- function() {
   loaded <- 0L
   count <- function(...) {
