@@ -28,6 +28,7 @@ JOBS = "seed-analytics-jobs"
 IMAGES = (JOBS, *SERVICES)
 READY_SECS = 180
 TOKEN = secrets.token_urlsafe(32)
+HTTP = httpx.Client()  # one for all: to make one takes longer than a service needs to reply
 
 RESTRICTED: Mapping[str, Any] = {
     "read_only": True,
@@ -126,7 +127,7 @@ class Service:
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Ask for a fit."""
-        return httpx.post(
+        return HTTP.post(
             self.base_url + path, json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=300
         )
 
@@ -154,7 +155,7 @@ class Service:
     def get(self, path: str) -> httpx.Response | None:
         """Return a reply, or None while nothing listens."""
         try:
-            return httpx.get(self.base_url + path, timeout=10)
+            return HTTP.get(self.base_url + path, timeout=10)
         except httpx.TransportError:
             return None
 
