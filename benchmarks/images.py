@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -44,18 +43,9 @@ def build(name: str) -> float:
     return taken
 
 
-@contextmanager
-def started(engine: docker.DockerClient) -> Iterator[Containers]:
-    containers = Containers(engine)
-    try:
-        yield containers
-    finally:
-        containers.remove()
-
-
 def start(engine: docker.DockerClient, name: str) -> float:
     """Return the seconds from asking for a container to the service being ready."""
-    with started(engine) as containers:
+    with Containers(engine) as containers:
         time.sleep(1)  # the one before is still being taken down
         begun = time.perf_counter()
         serve(containers, name)
@@ -65,7 +55,7 @@ def start(engine: docker.DockerClient, name: str) -> float:
 def of_service(engine: docker.DockerClient, name: str) -> Iterator[Row]:
     taken = statistics.median(start(engine, name) for _ in range(STARTS))
     yield within(f"{name} image: start to ready, median of {STARTS}", taken, READY_SECS[name], "s")
-    with started(engine) as containers:
+    with Containers(engine) as containers:
         yield from of_running(serve(containers, name))
 
 

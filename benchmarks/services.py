@@ -13,7 +13,7 @@ from multiprocessing.synchronize import Event
 from typing import Any, TypeAlias
 
 import httpx
-from containers import Service
+from containers import HTTP, Service
 from fits import FITS, LONG
 from seed_analytics.local import RService
 from seed_analytics.settings import SERVICES
@@ -25,11 +25,11 @@ CLIENTS, LOAD_SECS, REFUSALS = 8, 15.0, 30
 
 
 Asked: TypeAlias = RService | Service  # of the working tree, or in a container
-HTTP = httpx.Client(timeout=1200)  # one for all, since to make one reads certificates for longer than a reply takes
 
 
 def _send(url: str, token: str, body: dict[str, Any]) -> httpx.Response:
-    return HTTP.post(url, json=body, headers={"authorization": f"Bearer {token}"})
+    reply: httpx.Response = HTTP.post(url, json=body, headers={"authorization": f"Bearer {token}"}, timeout=1200)
+    return reply
 
 
 def post(service: Asked, path: str, body: dict[str, Any]) -> httpx.Response:

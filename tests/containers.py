@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +85,8 @@ class Ended:
     output: str
 
 
-class Containers:
-    """Starts containers and removes what is left of them."""
+class Containers(AbstractContextManager["Containers"]):
+    """Starts containers, and removes at its end what is left of them."""
 
     def __init__(self, engine: docker.DockerClient) -> None:
         self._engine = engine
@@ -110,7 +111,7 @@ class Containers:
         """Run a script by the image's own shell."""
         return self.run(image, "-c", script, entrypoint="sh", **options)
 
-    def remove(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove every container that was started, with its volumes."""
         for container in self._started:
             container.remove(force=True, v=True)

@@ -152,12 +152,17 @@ def is_a_sentence(message: str) -> bool:
 
 
 def apart(drawn: list[Change]) -> list[Change]:
-    """Leave out a change whose key is another's, or lies within or around it."""
-    kept: dict[values.Path, Any] = {}
+    """Leave out a change that another is within or around, or of which a message about another could be taken to be."""
+    kept: list[Change] = []
     for path, value in drawn:
-        if not any(path[: len(other)] == other or other[: len(path)] == path for other in kept):
-            kept[path] = value
-    return list(kept.items())
+        if not any(names(path, "/".join(other)) or names(other, "/".join(path)) for other, _ in kept):
+            kept.append((path, value))
+    return kept
+
+
+def names(path: values.Path, line: str) -> bool:
+    """Say whether a line of a message names every key of a path."""
+    return all(key in line for key in path)
 
 
 def test_what_the_schema_does_not_accept_is_refused_with_the_path(render: Renderer, examples: int) -> None:
@@ -170,20 +175,17 @@ def test_what_the_schema_does_not_accept_is_refused_with_the_path(render: Render
             return str(refused)
         return "nothing was refused"
 
-    def by_schema(mistakes: list[Change]) -> None:
-        message = refusal(*mistakes)
+    def by_schema(message: str, mistakes: list[Change]) -> None:
         if is_a_sentence(message):
             found.append(f"{mistakes} passed the schema: {message}")
             return
-        lines = message.splitlines()
         for path, wrong in mistakes:
-            if not any(all(key in line for key in path) for line in lines):
-                found.append(f"{'.'.join(path)} = {wrong!r} was refused without its path: {message}")
+            if not any(names(path, line) for line in message.splitlines()):
+                found.append(f"{'.'.join(path)} = {wrong!r} is not named: {message}")
 
-    def by_schema_or_chart(path: values.Path, wrong: Any) -> None:
-        lines = refusal((path, wrong)).splitlines()
-        if not any(f"{'.'.join(path)} " in line and "set" in line for line in lines):
-            by_schema([(path, wrong)])
+    def by_schema_or_chart(message: str, path: values.Path, wrong: Any) -> None:
+        if not any(f"{'.'.join(path)} " in line and "set" in line for line in message.splitlines()):
+            by_schema(message, [(path, wrong)])
 
     def check(drawn: list[Change]) -> None:
         if len(found) >= MANY:
@@ -191,9 +193,9 @@ def test_what_the_schema_does_not_accept_is_refused_with_the_path(render: Render
         # Helm lists all that a schema does not accept; a format is refused by the chart, which names the first.
         formats = [mistake for mistake in drawn if "format" in values.keys().get(mistake[0], {})]
         for mistake in formats:
-            by_schema_or_chart(*mistake)
+            by_schema_or_chart(refusal(mistake), *mistake)
         if others := apart([mistake for mistake in drawn if mistake not in formats]):
-            by_schema(others)
+            by_schema(refusal(*others), others)
 
     draw(-(-examples // AT_ONCE), st.lists(values.mistakes(), min_size=AT_ONCE, max_size=AT_ONCE), check)
     assert not found, "\n".join(found)

@@ -70,17 +70,15 @@ def image(request: pytest.FixtureRequest, engine: docker.DockerClient) -> Image:
 @pytest.fixture
 def containers(engine: docker.DockerClient) -> Iterator[Containers]:
     """Containers of one test."""
-    started = Containers(engine)
-    yield started
-    started.remove()
+    with Containers(engine) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
 def lasting(engine: docker.DockerClient) -> Iterator[Containers]:
     """Containers that several tests share."""
-    started = Containers(engine)
-    yield started
-    started.remove()
+    with Containers(engine) as started:
+        yield started
 
 
 @pytest.fixture(params=SERVICES, scope="session")
@@ -154,39 +152,38 @@ class Platform:
 def platform(engine: docker.DockerClient, postgres_image: Image) -> Iterator[Platform]:
     """A platform whose database holds simulated learners and their KPIs, and nothing of any stage."""
     network = engine.networks.create(f"seed-analytics-test-{secrets.token_hex(4)}", internal=True)
-    containers = Containers(engine)
     try:
-        password = secrets.token_urlsafe(16)
-        database = containers.start(
-            postgres_image,
-            name=f"{network.name}-database",
-            network=network.name,
-            read_only=False,
-            cap_drop=[],
-            environment={
-                "POSTGRES_USER": "seedtest",
-                "POSTGRES_DB": "seedtest",
-                "POSTGRES_PASSWORD": password,
-                "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8",
-            },
-        )
-        env = {"DATABASE_URL": f"postgresql://seedtest:{password}@{database.name}:5432/seedtest"}
-        services = {}
-        for prefix, name in SERVICE_OF_PREFIX.items():
-            services[name] = service = containers.start(
-                name, name=f"{network.name}-{name}", network=network.name, environment={"INTERNAL_TOKEN": TOKEN}
+        with Containers(engine) as containers:
+            password = secrets.token_urlsafe(16)
+            database = containers.start(
+                postgres_image,
+                name=f"{network.name}-database",
+                network=network.name,
+                read_only=False,
+                cap_drop=[],
+                environment={
+                    "POSTGRES_USER": "seedtest",
+                    "POSTGRES_DB": "seedtest",
+                    "POSTGRES_PASSWORD": password,
+                    "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8",
+                },
             )
-            env |= {f"{prefix}_BASE_URL": f"http://{service.name}:8080", f"{prefix}_INTERNAL_TOKEN": TOKEN}
-        made = Platform(containers, str(network.name), database, services, password, env)
-        made.wait()
-        for argv in (
-            ("migrate", "--with-platform-tables"),
-            ("simulate", "--learners", "150", "--weeks", WEEKS, "--seed", "1"),
-            ("compute-weekly-kpis", "--kpi-lookback-weeks", WEEKS),
-        ):
-            ended = made.run(*argv)
-            assert ended.code == 0, ended.output
-        yield made
+            env = {"DATABASE_URL": f"postgresql://seedtest:{password}@{database.name}:5432/seedtest"}
+            services = {}
+            for prefix, name in SERVICE_OF_PREFIX.items():
+                services[name] = service = containers.start(
+                    name, name=f"{network.name}-{name}", network=network.name, environment={"INTERNAL_TOKEN": TOKEN}
+                )
+                env |= {f"{prefix}_BASE_URL": f"http://{service.name}:8080", f"{prefix}_INTERNAL_TOKEN": TOKEN}
+            made = Platform(containers, str(network.name), database, services, password, env)
+            made.wait()
+            for argv in (
+                ("migrate", "--with-platform-tables"),
+                ("simulate", "--learners", "150", "--weeks", WEEKS, "--seed", "1"),
+                ("compute-weekly-kpis", "--kpi-lookback-weeks", WEEKS),
+            ):
+                ended = made.run(*argv)
+                assert ended.code == 0, ended.output
+            yield made
     finally:
-        containers.remove()
         network.remove()

@@ -20,11 +20,8 @@ def services(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Served]]:
     if request.param == "working tree":
         yield request.getfixturevalue("working_tree")
         return
-    containers = Containers(connect())
-    try:
+    with Containers(connect()) as containers:
         yield {name: serve(containers, name) for name in SERVICES}
-    finally:
-        containers.remove()
 
 
 @pytest.fixture(params=FITS, scope="session")
@@ -57,11 +54,10 @@ def start_any(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]
     if request.param == "working tree":
         yield request.getfixturevalue("start")
         return
-    containers = Containers(connect())
+    with Containers(connect()) as containers:
 
-    def start_container(*, token: str | None = None, ready: bool = True, **env: str) -> Service:
-        environment = env if token is None else {"INTERNAL_TOKEN": token, **env}
-        return serve(containers, FORECAST, ready=ready, environment=environment)
+        def start_container(*, token: str | None = None, ready: bool = True, **env: str) -> Service:
+            environment = env if token is None else {"INTERNAL_TOKEN": token, **env}
+            return serve(containers, FORECAST, ready=ready, environment=environment)
 
-    yield start_container
-    containers.remove()
+        yield start_container

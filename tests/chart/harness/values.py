@@ -226,7 +226,8 @@ def mistakes(draw: st.DrawFn) -> tuple[Path, Any]:
     """Draw a key and a value that the schema does not accept there, or a key that it does not know."""
     if draw(st.booleans()):
         block = draw(st.sampled_from(sorted(blocks())))
-        return (*block, "unknownKey"), draw(st.sampled_from((1, "x", {}, [], False)))
+        key = f"unknownKey{draw(st.integers(1000, 9999))}"  # of its own, by which a message is known to be about it
+        return (*block, key), draw(st.sampled_from((1, "x", {}, [], False)))
     path = draw(st.sampled_from(sorted(path for path, schema in keys().items() if schema)))
     wrong = [value for value in WRONG if not is_valid(value, keys()[path])]
     return path, draw(st.sampled_from(wrong))
