@@ -57,7 +57,7 @@ def _scores() -> Body:
 
 FITS: dict[str, dict[str, Body]] = {
     "r-irt-plumber": {
-        "/irt/calibrate": {"responses": _responses()},
+        "/irt/calibrate": {"responses": _responses(), "prior_a": {"meanlog": 0, "sdlog": 0.5}},  # the stage's
         "/irt/score": {"items": {"item_id": ["i0", "i1"], "a": [1, 1.2], "b": [-1, 0]}, "responses": _responses()},
     },
     "r-forecast-plumber": {

@@ -221,7 +221,17 @@ BUSIEST = (
 )
 LEAST = {
     "IRT, learners": ("calibrate-irt-weekly", BUSIEST.format("student_id", "{0}"), calibrate_irt_weekly.MIN_LEARNERS),
-    "IRT, items": ("calibrate-irt-weekly", BUSIEST.format("item_id", "{0}"), calibrate_irt_weekly.MIN_ITEMS),
+    "IRT, items": (
+        "calibrate-irt-weekly",
+        BUSIEST.format("item_id", "{0}") + "; UPDATE question SET meta = meta - 'tags'",
+        calibrate_irt_weekly.MIN_ITEMS,
+    ),
+    "IRT, anchors": (
+        "calibrate-irt-weekly",
+        "DELETE FROM attempt WHERE item_id IN"
+        " (SELECT id FROM question WHERE meta -> 'tags' ? 'anchor' ORDER BY id OFFSET {0})",
+        calibrate_irt_weekly.MIN_ANCHORS,
+    ),
     "segments, learners": (
         "cluster-segments",
         "DELETE FROM weekly_kpi WHERE user_id NOT IN (SELECT user_id FROM weekly_kpi"

@@ -32,15 +32,20 @@ def extract(run: Run[IrtSettings]) -> dict[str, Columns]:
             f"{learners} learners answered {items} items in {settings.mirt_lookback_days} days; "
             f"a calibration needs {MIN_LEARNERS} and {MIN_ITEMS}."
         )
-    return {"responses": responses, "anchors": run.read("calibrate_irt_weekly/anchors.sql")}
+    anchors = run.read("calibrate_irt_weekly/anchors.sql", topic_id=settings.mirt_topic_id)
+    known = set(anchors["item_id"])
+    answered = len(known.intersection(responses["item_id"]))
+    if known and answered < MIN_ANCHORS:
+        raise TooLittleData(
+            f"{answered} of {len(known)} anchor items were answered in {settings.mirt_lookback_days} days; a scale that is "
+            f"to be kept needs {MIN_ANCHORS}. Tag more items, or none and accept a scale of its own."
+        )
+    return {"responses": responses, "anchors": anchors}
 
 
 def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
-    """Calibrate; anchors among the answered items carry the scale over."""
+    """Calibrate; anchors, where there are any, carry the scale over."""
     settings = run.settings
-    answered = set(data["responses"]["item_id"])
-    rows = [row for row, item in enumerate(data["anchors"]["item_id"]) if item in answered]
-    anchors = {name: [column[row] for row in rows] for name, column in data["anchors"].items()}
     body: dict[str, Any] = {
         "responses": data["responses"],
         "model": settings.mirt_model,
@@ -49,8 +54,8 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
         "equal_groups": settings.mirt_equal_groups,
         "seed": settings.seed,
     }
-    if len(rows) >= MIN_ANCHORS:
-        body["anchors"] = anchors
+    if data["anchors"]["item_id"]:
+        body["anchors"] = data["anchors"]
     if settings.mirt_prior_a_sdlog:
         body["prior_a"] = {"meanlog": 0, "sdlog": settings.mirt_prior_a_sdlog}
     reply = client("r-irt-plumber", settings).post(
