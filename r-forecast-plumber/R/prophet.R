@@ -110,11 +110,17 @@ robust_sd <- function(deviations) {
 
 #' Weeks so far from the running median that one of them would bend any fit. A shift of level is none: the
 #' median follows it. More than a fifth of the weeks are never wild.
+#'
+#' A trend is taken off before, as the median step between weeks: along one, the running median would pass
+#' through most weeks, and their distances from it would say nothing of noise. That is told from the steps.
 wild_weeks <- function(values) {
   known <- which(!is.na(values))
   y <- values[known]
-  around <- stats::runmed(y, k = 5L, endrule = "median")
-  far <- abs(y - around) > max(wild_limit * 1.4826 * stats::median(abs(y - around)), 1e-9 * max(abs(y)))
+  steps <- diff(y)
+  level <- y - stats::median(steps) * seq_along(y)
+  off <- abs(level - stats::runmed(level, k = 5L, endrule = "median"))
+  noise <- 1.4826 * stats::median(abs(steps - stats::median(steps))) / sqrt(2)
+  far <- off > max(wild_limit * noise, 1e-9 * max(abs(y)))
   if (sum(far) > length(y) / 5) far[] <- FALSE
   seq_along(values) %in% known[far]
 }

@@ -50,6 +50,21 @@ test_that("one enormous outlier leaves the judgement of the other weeks as it wa
   expect_match(wild$warnings, "2024-03-04", all = FALSE)
 })
 
+test_that("ordinary weeks are hardly ever taken for wild, enormous ones are, along any trend", {
+  set.seed(15)
+  for (n in c(12, 52)) {
+    for (slope in 0:3) { # in sd of the noise a week
+      ordinary <- lapply(1:400, function(i) slope * seq_len(n) + stats::rnorm(n))
+      expect_lt(mean(vapply(ordinary, function(y) any(wild_weeks(y)), NA)), 0.04)
+      found <- vapply(ordinary, function(y) {
+        at <- sample(n, 1)
+        identical(which(wild_weeks(replace(y, at, y[at] + 100))), at)
+      }, NA)
+      expect_gt(mean(found), 0.94)
+    }
+  }
+})
+
 test_that("each week is judged by a fit that did not see it", {
   set.seed(5)
   value <- 0.3 + 0.02 * (1:16) + stats::rnorm(16, 0, 0.01)
