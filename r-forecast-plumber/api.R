@@ -32,6 +32,7 @@ service(
           p = estimate, lower = estimate, upper = estimate
         ),
         hazard_ratios = columns(term = string(), hazard_ratio = estimate, lower = estimate, upper = estimate),
+        separated = array_of(string()), # terms without a finite hazard ratio, since one alone decides
         concordance = nullable(share), # null where no two visits can be compared
         log_likelihood = record(null = number(), model = number()),
         ph_test = columns(term = string(), chisq = estimate, df = estimate, p = estimate),

@@ -6,7 +6,7 @@
 # silence are full; 0 once g has reached them.
 
 rare_missing <- 0.05 # below this share of missing values rows are left out; from it on, missingness is a term
-separation_limit <- 10 # |coefficient| x sd of its covariate: a hazard ratio of 22,000 for one sd
+separation_limit <- log(1000) # |coefficient| x sd of its covariate: a hazard ratio of 1,000 for one sd
 few_events <- 10 # events for each term (Peduzzi et al., J Clin Epidemiol 48:1503, 1995)
 few_users <- 20 # clusters below which robust errors are too small
 curve_days <- 90
@@ -43,6 +43,7 @@ fit_survival <- function(body) {
       term = coefficients$term, hazard_ratio = exp(coefficients$estimate), lower = exp(coefficients$lower),
       upper = exp(coefficients$upper)
     ),
+    separated = fit$terms[fit$separated],
     concordance = fit$concordance,
     log_likelihood = list(null = fit$log_likelihood[1L], model = fit$log_likelihood[2L]),
     ph_test = proportional_hazards_test(fit),
@@ -153,7 +154,8 @@ redundant_columns <- function(x) {
   terms <- colnames(x)
   spread <- apply(x, 2L, stats::sd)
   level <- pmax(apply(abs(x), 2L, max), .Machine$double.xmin)
-  constant <- terms[!is.finite(spread) | spread <= 1e-12 * level]
+  # below 1e-100 the squares that the fit rests on are no longer told from 0
+  constant <- terms[!is.finite(spread) | spread <= pmax(1e-12 * level, 1e-100)]
   rest <- setdiff(terms, constant)
   scaled <- scale(x[, rest, drop = FALSE])
   decomposed <- qr(scaled, tol = 1e-8)
@@ -175,9 +177,9 @@ redundant_columns <- function(x) {
 #' Fits the Cox model of `recipe`'s terms to `data`.
 #'
 #' @param full also the concordance, and the coxph object that the test of proportional hazards needs.
-#' @return list: `formula`, `terms`, `beta`, `naive_se`, `robust_se`, `means` (of the terms), `separated`
-#'   (logical, a term each), `log_likelihood` (null, model), `concordance`, `model`, `baseline` (step
-#'   function of days: the cumulative hazard at the means), `notes` (sentences).
+#' @return list: `formula`, `terms`, `beta`, `naive_se`, `robust_se`, `means` (of the terms),
+#'   `separated` and `estimated` (logical, a term each), `log_likelihood` (null, model), `concordance`,
+#'   `model`, `baseline` (step function of days: the cumulative hazard at the means), `notes` (sentences).
 fit_cox <- function(data, recipe, full) {
   x <- design_matrix(recipe, data)
   outcome <- survival::Surv(data$gap_days, data$event)
@@ -204,8 +206,7 @@ fit_cox <- function(data, recipe, full) {
   beta[unknown] <- 0
   means <- colMeans(x)
   sets <- risk_sets(data, sweep(x, 2L, means), beta)
-  steep <- abs(beta) * apply(x, 2L, stats::sd) > separation_limit
-  separated <- steep | seq_along(beta) %in% infinite_terms(heard)
+  separated <- steep_terms(beta, x) | seq_along(beta) %in% infinite_terms(heard)
   list(
     formula = paste("Surv(gap_days, event) ~", paste(c(colnames(x), "cluster(user_id)"), collapse = " + ")),
     terms = recipe$terms,
@@ -213,7 +214,8 @@ fit_cox <- function(data, recipe, full) {
     naive_se = if (is.null(model$var)) numeric() else sqrt(diag(model$var)),
     robust_se = if (full) robust_errors(sets, data$user_id, model$var),
     means = means,
-    separated = separated | unknown,
+    separated = separated,
+    estimated = !(separated | unknown),
     log_likelihood = rep_len(model$loglik, 2L),
     concordance = if (ncol(x) == 0L) 0.5 else unname(model$concordance["concordance"]),
     model = model,
@@ -281,6 +283,9 @@ robust_errors <- function(sets, user_id, variance) {
   sqrt(colSums(influence^2))
 }
 
+#' Whether each term alone decides who comes back, whatever its unit.
+steep_terms <- function(beta, x) abs(beta) * apply(x, 2L, stats::sd) > separation_limit
+
 # Positions of the terms that coxph's warning names, as in "Loglik converged before variable 1,3; ...".
 infinite_terms <- function(warnings) {
   named <- regmatches(warnings, regexpr("(?<=before variable)[ 0-9,]+", warnings, perl = TRUE))
@@ -288,9 +293,9 @@ infinite_terms <- function(warnings) {
 }
 
 coefficient_table <- function(fit) {
-  beta <- ifelse(fit$separated, NA_real_, fit$beta)
-  se <- ifelse(fit$separated, NA_real_, fit$naive_se)
-  robust_se <- ifelse(fit$separated, NA_real_, fit$robust_se)
+  beta <- ifelse(fit$estimated, fit$beta, NA_real_)
+  se <- ifelse(fit$estimated, fit$naive_se, NA_real_)
+  robust_se <- ifelse(fit$estimated, fit$robust_se, NA_real_)
   z <- beta / robust_se
   width <- stats::qnorm((1 + confidence) / 2) * robust_se
   data.frame(
@@ -302,7 +307,7 @@ coefficient_table <- function(fit) {
 #' Test of proportional hazards by scaled Schoenfeld residuals (Grambsch & Therneau, Biometrika 81:515, 1994).
 proportional_hazards_test <- function(fit) {
   untested <- data.frame(term = character(), chisq = numeric(), df = numeric(), p = numeric())
-  if (length(fit$terms) == 0L || any(fit$separated)) return(untested)
+  if (length(fit$terms) == 0L || !all(fit$estimated)) return(untested)
   # its information matrix has no inverse where no time with an event compares different rows
   table <- tryCatch(
     survival::cox.zph(fit$model, transform = "km", terms = FALSE)$table,

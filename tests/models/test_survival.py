@@ -275,10 +275,13 @@ def test_one_user_removed_barely_moves_the_rest(ask: Ask, base: dict[str, Any], 
 
 
 def test_another_unit_scales_the_coefficient_only(ask: Ask, base: dict[str, Any], small: dict[str, list[Any]]) -> None:
-    scaled = ask(body_of(small | {"x": [1000 * x for x in small["x"]]}, score=someone(x=500.0)))
-    assert 1000 * scaled["coefficients"]["estimate"][0] == pytest.approx(base["coefficients"]["estimate"][0], rel=1e-6)
-    close(scaled["scores"], base["scores"], 1e-7)
-    close(scaled["holdout"], base["holdout"], 1e-6)
+    for unit in (1000, 1 / 1000):
+        scaled = ask(body_of(small | {"x": [unit * x for x in small["x"]]}, score=someone(x=0.5 * unit)))
+        estimate = scaled["coefficients"]["estimate"][0]
+        assert unit * estimate == pytest.approx(base["coefficients"]["estimate"][0], rel=1e-6)
+        close(scaled["scores"], base["scores"], 1e-7)
+        close(scaled["holdout"], base["holdout"], 1e-6)
+        assert gates.survival(scaled) == gates.survival(base)
 
 
 # ---- Nothing from the future
@@ -336,6 +339,7 @@ def test_separation_is_flagged_and_kept_out(ask: Ask) -> None:
     visits = simulate(60, seed=10)
     visits["x"] = [float(event) for event in visits["event"]]
     fit = ask(body_of(visits))
+    assert fit["separated"] == ["x"]
     assert fit["hazard_ratios"]["hazard_ratio"][0] is None
     assert any("Separation: x" in warning for warning in fit["warnings"])
     verdict = gates.survival(fit)

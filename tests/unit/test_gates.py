@@ -35,7 +35,7 @@ def irt_fit(**changes: Any) -> dict[str, Any]:
 def survival_fit(**holdout: Any) -> dict[str, Any]:
     return {
         "warnings": [],
-        "hazard_ratios": {"term": ["x"], "hazard_ratio": [1.5]},
+        "separated": [],
         "ph_test": {"term": ["x", "GLOBAL"], "p": [0.4, 0.4]},
         "holdout": {
             "concordance": 0.7,
@@ -125,20 +125,10 @@ def test_survival_at_both_sides_of_each_threshold(name: str, passes: float, fail
     assert word in str(refused)
 
 
-@pytest.mark.parametrize(
-    ("ratio", "accepted"),
-    [
-        (gates.HAZARD_RATIO_MAX, True),
-        (gates.HAZARD_RATIO_MAX * 1.01, False),
-        (1 / gates.HAZARD_RATIO_MAX, True),
-        (0.99 / gates.HAZARD_RATIO_MAX, False),
-        (None, False),
-    ],
-)
-def test_survival_refuses_separation(ratio: float | None, accepted: bool) -> None:
-    fit = survival_fit()
-    fit["hazard_ratios"]["hazard_ratio"] = [ratio]
-    assert gates.survival(fit).accepted is accepted
+def test_survival_refuses_separation() -> None:
+    verdict = gates.survival(survival_fit() | {"separated": ["accuracy_28d"]})
+    assert not verdict.accepted
+    assert "accuracy_28d decides alone who comes back" in str(verdict)
 
 
 @pytest.mark.parametrize(("p", "said"), [(gates.PH_REMARK_P, False), (gates.PH_REMARK_P * (1 - 1e-9), True)])

@@ -210,6 +210,22 @@ test_that("a tenfold value and a huge unit change little, an absurd value gives 
   expect_true(all(survival >= 0 & survival <= 1))
 })
 
+test_that("a covariate whose squares vanish is dropped as constant", {
+  visits <- simulate_visits(40)
+  for (tiny in c(1e-161, 1e-300)) {
+    visits$x <- tiny * rev(visits$x / max(abs(visits$x)))
+    fit <- fit_survival(survival_body(visits, "x"))
+    expect_equal(fit$dropped$reason, "constant")
+  }
+})
+
+test_that("a term separates from a hazard ratio of 1,000 for one sd on, in any unit", {
+  x <- cbind(a = c(-1, 0, 1), b = c(-1, 0, 1)) # sd 1
+  for (unit in c(1, 1000)) {
+    expect_identical(steep_terms(c(a = log(999), b = -log(1001)) / unit, x * unit), c(a = FALSE, b = TRUE))
+  }
+})
+
 test_that("a term that does not vary in any risk set has no estimate and moves nobody", {
   visits <- data.frame(
     user_id = c("a", "a", "a", "b"), day = 0, gap_days = c(1, 2, 1, 2), event = c(FALSE, FALSE, FALSE, TRUE),
@@ -221,5 +237,6 @@ test_that("a term that does not vary in any risk set has no estimate and moves n
   ))
   expect_true(all(is.na(fit$coefficients$estimate)))
   expect_true(any(grepl("has no estimate", fit$warnings)))
+  expect_length(fit$separated, 0L)
   expect_identical(fit$scores$survival[1], fit$scores$survival[2])
 })

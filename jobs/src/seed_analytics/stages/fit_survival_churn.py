@@ -50,6 +50,7 @@ def fit(run: Run[SurvivalSettings], visits: Columns) -> dict[str, Any]:
         expect=(
             "coefficients",
             "hazard_ratios",
+            "separated",
             "concordance",
             "scores",
             "survival_curve",

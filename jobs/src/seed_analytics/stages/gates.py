@@ -22,7 +22,6 @@ SMALLEST_SEGMENT = 0.01  # share of the learners
 CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
 CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to act on
 PH_REMARK_P = 0.001  # large samples reject every hypothesis: said, not refused
-HAZARD_RATIO_MAX = 1000.0  # a covariate that decides alone: separation
 CALIBRATED_MIN = 0.5  # share of the answered items
 # Of the abilities. Estimates correlate with the truth as its root, so that of two learners the abler one is put first
 # with probability 1/2 + asin(sqrt(reliability)) / pi (bivariate normal): 68 % here, where chance alone has 50 %.
@@ -105,11 +104,8 @@ def segments(fit: Segments) -> Verdict:
 
 def survival(fit: dict[str, Any]) -> Verdict:
     """Judge a Cox fit: no separation, calibrated and better than a coin on later weeks; bent hazards are said."""
-    faults, remarks = [], [str(warning) for warning in fit.get("warnings") or []]
-    ratios = fit["hazard_ratios"]
-    for term, ratio in zip(ratios["term"], ratios["hazard_ratio"], strict=True):
-        if ratio is None or not 1 / HAZARD_RATIO_MAX <= ratio <= HAZARD_RATIO_MAX:
-            faults.append(f"{term} decides alone who comes back (hazard ratio {ratio}): separation")
+    faults = [f"{term} decides alone who comes back: separation" for term in fit["separated"]]
+    remarks = [str(warning) for warning in fit.get("warnings") or []]
     holdout = fit.get("holdout")
     if not holdout:
         remarks.append("Too few later weeks to check the predictions on")
