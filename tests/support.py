@@ -18,6 +18,14 @@ from seed_analytics.settings import SERVICES
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # data and schemas that are beside the project, not part of it
 CRDS = SHARED / "crds"
+# What each stage publishes, beside the keys P, sigma and S of weekly_kpi.
+TABLES = {
+    "calibrate-irt-weekly": ("irt_fit_meta", "irt_item_params", "irt_abilities"),
+    "cluster-segments": ("cluster_fit_meta", "user_segments"),
+    "fit-survival-churn": ("survival_fit_meta", "survival_risk"),
+    "forecast-prophet": ("prophet_fit_meta", "anomalies"),
+    "fit-bayesian-growth": ("brms_fit_meta",),
+}
 
 
 @dataclass
@@ -35,6 +43,15 @@ class Database:
     def runs(self, stage: str) -> list[tuple[Any, ...]]:
         """Status and reason of the stage's runs, the oldest first."""
         return self("SELECT status, reason FROM analytics_runs WHERE stage = %s ORDER BY started_at, run_id", stage)
+
+
+def shuffle(database: Database) -> None:
+    """Lay the rows of the log and of the KPIs in another order."""
+    for table in ("attempt", "weekly_kpi"):
+        database(f"CREATE TEMP TABLE shuffled AS SELECT * FROM {table} ORDER BY random()")
+        database(f"TRUNCATE {table}")
+        database(f"INSERT INTO {table} SELECT * FROM shuffled")
+        database("DROP TABLE shuffled")
 
 
 def invoke(*argv: str, env: dict[str, str] | None = None) -> int:

@@ -19,17 +19,9 @@ from seed_analytics.stages import (
     forecast_prophet,
     gates,
 )
-from support import Database
+from support import TABLES, Database
 
 Run = Callable[..., int]
-# What each stage publishes, beside the keys P, sigma and S of weekly_kpi.
-TABLES = {
-    "calibrate-irt-weekly": ("irt_fit_meta", "irt_item_params", "irt_abilities"),
-    "cluster-segments": ("cluster_fit_meta", "user_segments"),
-    "fit-survival-churn": ("survival_fit_meta", "survival_risk"),
-    "forecast-prophet": ("prophet_fit_meta", "anomalies"),
-    "fit-bayesian-growth": ("brms_fit_meta",),
-}
 KPIS = "SELECT user_id, week_start, kpis FROM weekly_kpi ORDER BY 1, 2"
 THIS_WEEK = "date_trunc('week', now())"
 
@@ -158,7 +150,7 @@ DIAGNOSED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     ),
     "separation": (
         "fit-survival-churn",
-        lambda fit: fit | {"hazard_ratios": fit["hazard_ratios"] | {"hazard_ratio": [None, 1.0, 1.0, 1.0]}},
+        lambda fit: fit | {"separated": ["accuracy_28d"]},
         "decides alone who comes back",
     ),
     "an S that is too bold on later weeks": (

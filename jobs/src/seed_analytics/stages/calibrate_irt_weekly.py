@@ -37,8 +37,8 @@ def extract(run: Run[IrtSettings]) -> dict[str, Columns]:
     answered = len(known.intersection(responses["item_id"]))
     if known and answered < MIN_ANCHORS:
         raise TooLittleData(
-            f"{answered} of {len(known)} anchor items were answered in {settings.mirt_lookback_days} days; a scale that is "
-            f"to be kept needs {MIN_ANCHORS}. Tag more items, or none and accept a scale of its own."
+            f"{answered} of {len(known)} anchor items were answered in {settings.mirt_lookback_days} days; to keep the "
+            f"scale needs {MIN_ANCHORS}. Tag more items, or none and accept a scale of its own."
         )
     return {"responses": responses, "anchors": anchors}
 
@@ -70,8 +70,8 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
 def publish(run: Run[IrtSettings], fit: dict[str, Any]) -> None:
     """Add this run's items and abilities to the history."""
     own = ("model", "n_users", "n_items", "n_responses", "log_likelihood", "linking")
-    tables = ("items", "abilities", "excluded", "dependent_pairs", "versions")
-    metrics = {name: value for name, value in fit.items() if name not in (*own, *tables)}
+    elsewhere = ("items", "abilities", "excluded", "dependent_pairs", "versions", "elapsed_secs")
+    metrics = {name: value for name, value in fit.items() if name not in (*own, *elsewhere)}
     run.insert("irt_fit_meta", run_id=run.run_id, **{name: fit[name] for name in own}, metrics=metrics)
     items, excluded = fit["items"], fit["excluded"]
     fitted, left_out = len(items["item_id"]), len(excluded["item_id"])

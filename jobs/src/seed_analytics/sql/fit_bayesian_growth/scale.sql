@@ -1,4 +1,6 @@
--- One row: what the scores are centred and divided by, so that priors of unit scale suit every score.
+-- One row: what the scores are centred and divided by, so that priors of unit scale suit every score;
+-- by an order of its own, which settles the last digits.
 SELECT count(*) AS rows, count(DISTINCT user_id) AS users, count(DISTINCT week) AS weeks,
-    avg(score) AS center, stddev_samp(score) AS scale
+    avg(score ORDER BY user_id, week) AS center,
+    stddev_samp(score ORDER BY user_id, week) AS scale
 FROM scores
