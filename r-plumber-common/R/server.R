@@ -4,6 +4,11 @@ retry_after_secs <- 5
 # A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
 # is still sending may lose the reply. Larger ones are refused unread.
 small_body_bytes <- 16 * 1024^2
+# httpuv keeps a body that is coming in in one of R's 128 connections, however long its client takes. A
+# refusal waits for a small body only while few come in, so that callers without a token hold so many and no
+# more. Of those with a token as many are let in as leaves some for the process itself.
+most_bodies_of_the_refused <- 32L
+most_bodies <- 100L
 reply_prefix <- "reply-" # of the files that hold the replies of fits
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
 
@@ -100,6 +105,7 @@ new_app <- function(service, dir, settings) {
     dir, settings$workers, settings$queue_length, settings$fit_timeout_secs, log, metrics$observe_fit
   )
   token_matches <- token_check(settings$token)
+  bodies <- body_counter()
   draining <- FALSE
 
   record_reply <- function(req, reply) {
@@ -108,7 +114,7 @@ new_app <- function(service, dir, settings) {
     metrics$count_request(method, route, reply$status)
     if (method == "GET" && reply$status == 200L) return(reply) # probes and scrapes come every few seconds
     log(
-      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = now() - req$.began,
+      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = elapsed() - req$.began,
       bytes = body_bytes(reply$body)
     )
     reply
@@ -142,11 +148,13 @@ new_app <- function(service, dir, settings) {
       return(problem_reply("unsupported-media-type", detail))
     }
     length <- body_length(req)
+    most <- if (is_fit(req)) settings$max_body_bytes else 0
     if (is.infinite(length)) {
       problem_reply("too-large", "The body's length is not declared: send Content-Length.")
-    } else if (length > settings$max_body_bytes) {
-      detail <- sprintf("The body has %.0f bytes; at most %.0f are taken.", length, settings$max_body_bytes)
-      problem_reply("too-large", detail)
+    } else if (length > most) {
+      problem_reply("too-large", sprintf("The body has %.0f bytes; at most %.0f are taken.", length, most))
+    } else if (length > 0 && bodies$count() >= most_bodies) {
+      problem_reply("busy", "Too many requests are coming in.")
     }
   }
 
@@ -156,13 +164,17 @@ new_app <- function(service, dir, settings) {
     if (!pool$has_room()) problem_reply("busy", "Every worker is busy and the queue is full.")
   }
 
+  waits_for_body <- function(req) {
+    body_length(req) <= small_body_bytes && bodies$count() < most_bodies_of_the_refused
+  }
+
   is_fit <- function(req) req$PATH_INFO %in% names(service$routes)
 
   on_headers <- function(req) {
-    req$.began <- now()
+    req$.began <- elapsed()
     refusal <- refuse(req)
-    if (is.null(refusal)) return(NULL)
-    if (body_length(req) > small_body_bytes) return(record_reply(req, refusal))
+    if (!is.null(refusal) && !waits_for_body(req)) return(record_reply(req, refusal))
+    if (body_length(req) > 0) bodies$let_in()
     req$.refusal <- refusal
     NULL
   }
@@ -217,6 +229,25 @@ new_app <- function(service, dir, settings) {
     service = service, log = log, pool = pool, on_headers = on_headers, call = call,
     drain = function() draining <<- TRUE
   )
+}
+
+#' Counts the bodies that are held open: those that come in, and those of fits until they are answered. One
+#' whose client has gone is closed when R collects it, which this sees to, once a second, where there are
+#' many. httpuv asks about the heads of a burst before it opens the first body: so all that were let in within
+#' the last second count, too.
+body_counter <- function() {
+  collected <- -Inf
+  let_in <- numeric()
+  open <- function() length(getAllConnections()) - 3L # without standard input, output and error
+  count <- function() {
+    let_in <<- let_in[let_in > now() - 1]
+    if (open() >= most_bodies_of_the_refused && now() - collected > 1) {
+      gc()
+      collected <<- now()
+    }
+    open() + length(let_in)
+  }
+  list(count = count, let_in = function() let_in <<- c(let_in, now()))
 }
 
 #' A function of the Authorization header. The comparison takes as long wherever the token differs: digests
