@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import docker
 import httpx
@@ -56,13 +56,20 @@ def limits(name: str) -> dict[str, Any]:
 
 
 def connect() -> docker.DockerClient:
-    """Return the Docker daemon; skip what needs it where none answers."""
+    """Return the Docker daemon; what needs it is skipped where none answers."""
     try:
         client = docker.from_env()
         client.ping()
     except DockerException as error:
-        pytest.skip(f"no Docker daemon answers ({type(error).__name__}): this runs the images")
+        missing(f"no Docker daemon answers ({type(error).__name__}): this runs the images")
     return client
+
+
+def missing(why: str) -> NoReturn:
+    """Skip, or fail where DOCKER names a client: whoever set it counts on a daemon and its images."""
+    if os.environ.get("DOCKER"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def find_image(engine: docker.DockerClient, name: str) -> Image:
@@ -71,10 +78,7 @@ def find_image(engine: docker.DockerClient, name: str) -> Image:
     try:
         return engine.images.get(reference)
     except ImageNotFound:
-        why = f"there is no image {reference}: run `make images` (and `make base-image` before, without a registry)"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        missing(f"there is no image {reference}: run `make images` (and `make base-image` before, without a registry)")
 
 
 @dataclass
