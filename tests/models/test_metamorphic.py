@@ -175,6 +175,33 @@ def test_without_a_prior_a_copy_of_every_user_moves_no_item(published: Database,
         assert twice[name][2:] == pytest.approx([error / 2**0.5 for error in errors], rel=0.01), name
 
 
+# In logits; the prior on a pulls more where anchors are held (docs/models/irt.md).
+@pytest.mark.parametrize(("linking", "most"), [("mean-sigma", 0.1), ("fixed", 0.25)])
+def test_anchors_keep_the_scale_when_the_weakest_third_leaves(
+    published: Database, run: Run, linking: str, most: float
+) -> None:
+    def calibrated() -> tuple[dict[Any, tuple[Any, ...]], float]:
+        forget(published)
+        again(published, run, "calibrate-irt-weekly", 0, "--mirt-linking", linking, "--mirt-min-answers", "15")
+        items, abilities = found(published, "calibrate-irt-weekly")
+        return items, float(np.mean([theta for theta, *_ in abilities.values()]))
+
+    def easier_by(one: dict[Any, tuple[Any, ...]], other: dict[Any, tuple[Any, ...]]) -> float:
+        return float(np.mean([one[name][1] - other[name][1] for name in one.keys() & other.keys()]))
+
+    before, mean = calibrated()
+    # by true ability: who is left out for having answered badly was also unlucky
+    published("""DELETE FROM attempt WHERE student_id IN (
+        SELECT user_id FROM simulated_truth.learners ORDER BY theta + 12 * growth
+        LIMIT (SELECT count(*) / 3 FROM simulated_truth.learners))""")
+    after, abler = calibrated()
+    assert abler - mean > 0.25
+    assert abs(easier_by(before, after)) < most
+    published("UPDATE question SET meta = meta - 'tags'")
+    unlinked, _ = calibrated()
+    assert easier_by(before, unlinked) > 0.25, "without anchors the abler make every item easier"
+
+
 @pytest.mark.parametrize("change", [copy, remove], ids=["a copy of every user", "one user removed"])
 def test_segments_stay_with(published: Database, run: Run, change: Callable[[Database], None]) -> None:
     old = found(published, "cluster-segments")[0]
