@@ -25,7 +25,8 @@ service(
         equal_groups = optional(boolean(), FALSE),
         max_iterations = optional(integer(min = 1, max = 100000), 500L),
         tolerance = optional(number(above = 0, max = 0.1), 1e-5),
-        prior_a = optional(record(meanlog = number(), sdlog = number(above = 0)))
+        # medians of a from .05 to 20; a spread below .01 would hold every a at the median
+        prior_a = optional(record(meanlog = number(min = -3, max = 3), sdlog = number(min = 0.01, max = 10)))
       ),
       response = record(
         model = string(), converged = boolean(), determined = boolean(), n_iterations = integer(min = 1),

@@ -195,16 +195,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
   )
 }
 
-#' Seconds, to a hundredth, on a clock that goes on evenly when somebody sets the time of day: no fit then
-#' passes its deadline. Where there is no /proc, R's own clock, which follows the time of day.
-now <- function() {
-  uptime <- "/proc/uptime"
-  if (file.access(uptime, mode = 4L) != 0L) return(elapsed())
-  as.numeric(sub(" .*", "", readLines(uptime, n = 1L)))
-}
-
-#' Seconds, to a thousandth, by the time of day: for what is measured.
-elapsed <- function() proc.time()[["elapsed"]]
+now <- function() proc.time()[["elapsed"]]
 
 root_message <- function(error) {
   while (!is.null(error$parent)) error <- error$parent

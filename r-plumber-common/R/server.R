@@ -114,7 +114,7 @@ new_app <- function(service, dir, settings) {
     metrics$count_request(method, route, reply$status)
     if (method == "GET" && reply$status == 200L) return(reply) # probes and scrapes come every few seconds
     log(
-      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = elapsed() - req$.began,
+      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = now() - req$.began,
       bytes = body_bytes(reply$body)
     )
     reply
@@ -171,7 +171,7 @@ new_app <- function(service, dir, settings) {
   is_fit <- function(req) req$PATH_INFO %in% names(service$routes)
 
   on_headers <- function(req) {
-    req$.began <- elapsed()
+    req$.began <- now()
     refusal <- refuse(req)
     if (!is.null(refusal) && !waits_for_body(req)) return(record_reply(req, refusal))
     if (body_length(req) > 0) bodies$let_in()

@@ -265,7 +265,7 @@ REQUIRED = [
     pytest.param(name, path, field, id=f"{path} {field}")
     for name, path in ROUTES
     for field in FITS[name][path]
-    if field not in {"covariates", "score", "n_samples", "n_chains"}
+    if field not in {"covariates", "score", "n_samples", "n_chains", "prior_a"}
 ]
 
 
