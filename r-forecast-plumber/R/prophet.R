@@ -101,10 +101,10 @@ weekly_grid <- function(weeks) {
   data.frame(week_start = every, value = weeks$value[match(every, weeks$week_start)])
 }
 
-# 1.4826: the MAD of normal values is 0.6745 sd. Where most deviations are 0 the mean deviation stands in
+# stats::mad() is in sd of normal values. Where most deviations are 0 the mean deviation stands in
 # (its normal factor is 1.2533): Iglewicz & Hoaglin, How to Detect and Handle Outliers (1993).
 robust_sd <- function(deviations) {
-  mad <- 1.4826 * stats::median(abs(deviations))
+  mad <- stats::mad(deviations, center = 0)
   if (mad > 0) mad else 1.2533 * mean(abs(deviations))
 }
 
@@ -119,7 +119,7 @@ wild_weeks <- function(values) {
   steps <- diff(y)
   level <- y - stats::median(steps) * seq_along(y)
   off <- abs(level - stats::runmed(level, k = 5L, endrule = "median"))
-  noise <- 1.4826 * stats::median(abs(steps - stats::median(steps))) / sqrt(2)
+  noise <- stats::mad(steps) / sqrt(2)
   far <- off > max(wild_limit * noise, 1e-9 * max(abs(y)))
   if (sum(far) > length(y) / 5) far[] <- FALSE
   seq_along(values) %in% known[far]

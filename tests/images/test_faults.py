@@ -111,9 +111,8 @@ def never_finishing(service: Service, clients: int, token: str, *, body: str = "
         for _ in range(clients):
             client = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=10))
             client.sendall((head + more + body).encode())
-            time.sleep(
-                0.01
-            )  # a burst would fill the kernel's queue of connections, and who comes then waits for seconds
+            # A burst would fill the kernel's queue of connections, and who comes then waits for seconds.
+            time.sleep(0.01)
         yield
 
 

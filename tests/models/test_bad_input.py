@@ -33,15 +33,15 @@ def hashed(name: str, learners: str = "user_id") -> str:
 
 ALL_KPIS = ("I_t", "E_t", "R_t", "A_t", "accuracy", "sessions", "mean_gap", "attempts")
 MIN_ANSWERS = IrtSettings.model_fields["mirt_min_answers"].default
-ANCHORS = "UPDATE question SET meta = jsonb_set(meta, '{irt,b}', to_jsonb({0} * (meta #>> '{irt,b}')::float)) WHERE meta ? 'irt'"
+ANCHORS = "UPDATE question SET meta = jsonb_set(meta, '{irt,b}', to_jsonb(%d * (meta #>> '{irt,b}')::float)) WHERE meta ? 'irt'"
 REFUSED = {
     # IRT
     "anchors that moved against each other": (
         "calibrate-irt-weekly",
-        ANCHORS.replace("{0}", "-1"),
+        ANCHORS % -1,
         ("rejected", "moved against each other"),
     ),
-    "anchors in another unit": ("calibrate-irt-weekly", ANCHORS.replace("{0}", "5"), ("rejected", "another unit")),
+    "anchors in another unit": ("calibrate-irt-weekly", ANCHORS % 5, ("rejected", "another unit")),
     "items of a few answers": (
         "calibrate-irt-weekly",
         "DELETE FROM attempt AS a USING ("

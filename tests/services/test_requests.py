@@ -162,6 +162,10 @@ def test_health_answers_get_alone(service: Served) -> None:
     assert reply.headers["allow"] == "GET"
 
 
+def test_what_answers_get_takes_no_body(service: Served) -> None:
+    assert_problem(httpx.request("GET", f"{service.base_url}/healthz", json={}), 413, "too-large")
+
+
 @pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic dTpw", "{token}", "Bearer {token}x"])
 def test_a_missing_or_wrong_token_is_unauthorized(service: Served, given: str | None) -> None:
     headers = JSON if given is None else {**JSON, "Authorization": given.format(token=service.token)}

@@ -700,7 +700,7 @@ def test_segments_of_the_real_stage_are_what_the_page_shows(simulated: Database)
 
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",

@@ -49,7 +49,9 @@ def test_mirt_max_obs_bounds_the_answers(extract: Extract) -> None:
 
 
 def test_mirt_topic_id_leaves_the_items_of_one_topic(extract: Extract, log: Database) -> None:
-    items = set(extract("calibrate-irt-weekly", MIRT_TOPIC_ID="topic-03")["responses"]["item_id"])
+    read = extract("calibrate-irt-weekly", MIRT_TOPIC_ID="topic-03")
+    items = set(read["responses"]["item_id"])
+    assert set(read["anchors"]["item_id"]) < items
     assert items == {item for (item,) in log("SELECT id FROM question WHERE topic_id = 'topic-03'")}
 
 
