@@ -33,6 +33,7 @@ def test_url_that_is_wrong_is_a_config_fault_that_names_the_variable(url: str, w
 
 @given(password=PRINTABLE.map(lambda word: f"qZq{word}qZq"))
 @example(password="qZq%80qZq")  # noqa: S106 - not UTF-8
+@example(password="qZq@?qZq")  # noqa: S106 - its rest is read as a parameter
 @settings(deadline=None)
 def test_no_piece_of_a_password_is_shown_however_it_is_written(password: str) -> None:
     with pytest.raises((ConfigFault, Unavailable)) as fault:

@@ -94,8 +94,9 @@ def _parsed(url: str) -> dict[str, Any]:
     try:
         own = conninfo_to_dict(url)
     except (psycopg.ProgrammingError, UnicodeDecodeError) as error:
-        # libpq quotes what it could not read, which may be a piece of the password.
-        said = f"DATABASE_URL: {error}" if "URI query parameter" in str(error) else _UNREADABLE
+        # libpq quotes what it could not read, which may be a piece of the password: also after a ?, where an @ follows.
+        quotable = "URI query parameter" in str(error) and "@" not in url.partition("?")[2]
+        said = f"DATABASE_URL: {error}" if quotable else _UNREADABLE
         raise ConfigFault(said) from None
     # A password with a bare @ or / shifts what follows: its rest would be shown as the host, its beginning as the port.
     hosts, ports = str(own.get("host", "")), str(own.get("port", ""))
