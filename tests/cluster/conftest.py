@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NoReturn
 
 import pytest
@@ -314,13 +315,15 @@ def production_here(postgres: Postgres, proxy_image: dict[str, str], store: str)
 def external_secrets(request: pytest.FixtureRequest, cluster: Cluster) -> None:
     """The External Secrets operator."""
     part = "external-secrets"
+    # Every worker probes, at times two at once, and takes its own store away again.
+    name = f"seed-e2e-probe-{token_hex(2)}"
     store = {
         "apiVersion": "external-secrets.io/v1",
         "kind": "ClusterSecretStore",
-        "metadata": {"name": "seed-e2e-probe"},
+        "metadata": {"name": name},
         "spec": {"provider": {"fake": {"data": [{"key": "probe", "value": "x"}]}}},
     }
-    names = ("external-secrets.io", "v1", "clustersecretstores", "seed-e2e-probe")
+    names = ("external-secrets.io", "v1", "clustersecretstores", name)
     try:
         cluster.apply(store)
     except AssertionError:
