@@ -62,7 +62,7 @@ parse_json <- function(body) {
 }
 
 fit <- function(service, route, request) {
-  started <- proc.time()[["elapsed"]]
+  started <- now()
   set.seed(request$seed)
   heard <- character()
   reply <- withCallingHandlers(
@@ -75,7 +75,7 @@ fit <- function(service, route, request) {
   reply$seed <- request$seed
   reply$warnings <- unique(c(as.character(reply$warnings), heard))
   reply$versions <- utils::modifyList(versions(service), as.list(reply$versions))
-  reply$elapsed_secs <- proc.time()[["elapsed"]] - started
+  reply$elapsed_secs <- since(started)
   as.character(to_json(write_value(route$response, reply)))
 }
 

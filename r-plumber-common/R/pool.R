@@ -13,14 +13,14 @@ unforeseen <- "The fit failed; the service's log says why."
 #' @param log a logger.
 #' @param observe_fit called with (route, seconds) after each fit.
 worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit) {
-  new_worker <- function(i) list2env(list(state = "down", retry_at = -Inf), parent = emptyenv())
+  new_worker <- function(i) list2env(list(state = "down", pause = timer(0)), parent = emptyenv())
   workers <- lapply(seq_len(size), new_worker)
   queue <- list()
   restarts <- 0
   closed <- FALSE
   cancel_tick <- function() NULL
 
-  # A worker is starting (R comes up), warming (loads its models), idle, busy or down (until `retry_at`).
+  # A worker is starting (R comes up), warming (loads its models), idle, busy or down (for a `pause`).
   spawn <- function(worker) {
     worker$session <- NULL # a dead one, whose successor may fail to start
     worker$folder <- tempfile("worker-")
@@ -43,7 +43,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     log(event = "worker_lost", state = worker$state, detail = why)
     kill(worker)
     worker$failures <- if (worker$state == "busy") 0 else (worker$failures %||% 0) + 1
-    worker$retry_at <- now() + if (worker$failures == 0) 0 else min(longest_pause, 2^(worker$failures - 1))
+    worker$pause <- timer(if (worker$failures == 0) 0 else min(longest_pause, 2^(worker$failures - 1)))
     worker$state <- "down"
     restarts <<- restarts + 1
   }
@@ -52,8 +52,9 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     force(reply) # it may name a file of the job that is now taken off the worker
     job <- worker$job
     worker$job <- NULL
+    worker$deadline$cancel()
     unlink(job$body_file)
-    observe_fit(job$path, now() - worker$started)
+    observe_fit(job$path, since(worker$started))
     job$resolve(reply)
   }
 
@@ -119,6 +120,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
     worker$job <- queue[[1L]]
     queue <<- queue[-1L]
     worker$started <- now()
+    worker$deadline <- timer(timeout_secs)
     call_worker(
       worker, "busy", function(...) getNamespace("seedplumber")$worker_answer(...),
       list(worker$job$path, worker$job$body_file, worker$job$reply_file)
@@ -127,11 +129,11 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
 
   look <- function(worker) {
     if (worker$state == "down") {
-      if (now() >= worker$retry_at) spawn(worker)
+      if (worker$pause$over()) spawn(worker)
       return()
     }
     if (worker$session$poll_process(0) != "timeout") hear(worker)
-    if (worker$state == "busy" && now() - worker$started > timeout_secs) {
+    if (worker$state == "busy" && worker$deadline$over()) {
       fail(worker, "timeout", sprintf("The fit took longer than %.0f seconds and was stopped.", timeout_secs))
     }
     dispatch(worker)
@@ -195,7 +197,19 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
   )
 }
 
+#' Seconds, to measure how long something took. This follows the time of day, which may be set: what decides
+#' something goes by a `timer()`.
 now <- function() proc.time()[["elapsed"]]
+
+#' Seconds since `started`; 0 where the clock was set back meanwhile.
+since <- function(started) max(0, now() - started)
+
+#' Tells when so many seconds are over, by a clock that nobody sets; it runs while `later` does.
+timer <- function(secs) {
+  over <- secs <= 0
+  cancel <- later::later(function() over <<- TRUE, secs)
+  list(over = function() over, cancel = cancel)
+}
 
 root_message <- function(error) {
   while (!is.null(error$parent)) error <- error$parent

@@ -34,13 +34,13 @@ serve <- function(dir = script_dir()) {
     while (!interrupted()) later::run_now(0.2)
     app$drain()
     app$log(event = "stopping", grace_secs = settings$shutdown_grace_secs)
-    deadline <- now() + settings$shutdown_grace_secs
-    run_until(app$pool$quiet, settings$shutdown_grace_secs)
+    grace <- timer(settings$shutdown_grace_secs)
+    run_until(app$pool$quiet, grace)
     finished <- app$pool$quiet()
     app$pool$close()
     # Short replies on their way out. Turns are counted: on a busy machine a second may hold only one.
     for (turn in 1:20) later::run_now(0.02)
-    run_until(function() !sends_reply(), deadline - now())
+    run_until(function() !sends_reply(), grace)
     httpuv::stopServer(listening$server)
     app$log(event = "stopped", finished = finished)
   })
@@ -68,9 +68,8 @@ interrupted <- function() {
   )
 }
 
-run_until <- function(done, secs) {
-  deadline <- now() + secs
-  while (!done() && now() < deadline) later::run_now(0.1)
+run_until <- function(done, timer) {
+  while (!done() && !timer$over()) later::run_now(0.1)
 }
 
 #' Whether a fit's reply is still being sent: httpuv keeps its file open until the client has all of it.
@@ -114,7 +113,7 @@ new_app <- function(service, dir, settings) {
     metrics$count_request(method, route, reply$status)
     if (method == "GET" && reply$status == 200L) return(reply) # probes and scrapes come every few seconds
     log(
-      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = now() - req$.began,
+      method = req$REQUEST_METHOD, route = route, status = reply$status, seconds = since(req$.began),
       bytes = body_bytes(reply$body)
     )
     reply
@@ -236,18 +235,21 @@ new_app <- function(service, dir, settings) {
 #' many. httpuv asks about the heads of a burst before it opens the first body: so all that were let in within
 #' the last second count, too.
 body_counter <- function() {
-  collected <- -Inf
-  let_in <- numeric()
+  collected <- NULL
+  let_in <- 0L
   open <- function() length(getAllConnections()) - 3L # without standard input, output and error
   count <- function() {
-    let_in <<- let_in[let_in > now() - 1]
-    if (open() >= most_bodies_of_the_refused && now() - collected > 1) {
+    if (open() >= most_bodies_of_the_refused && (is.null(collected) || collected$over())) {
       gc()
-      collected <<- now()
+      collected <<- timer(1)
     }
-    open() + length(let_in)
+    open() + let_in
   }
-  list(count = count, let_in = function() let_in <<- c(let_in, now()))
+  enter <- function() {
+    let_in <<- let_in + 1L
+    later::later(function() let_in <<- let_in - 1L, 1)
+  }
+  list(count = count, let_in = enter)
 }
 
 #' A function of the Authorization header. The comparison takes as long wherever the token differs: digests

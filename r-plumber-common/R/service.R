@@ -56,10 +56,26 @@ load_service <- function(dir, models = TRUE) {
   for (package in api$packages) suppressPackageStartupMessages(library(package, character.only = TRUE))
   api$models <- new.env(parent = globalenv())
   api$models$service_dir <- dir
-  for (file in sort(list.files(file.path(dir, "R"), "[.][Rr]$", full.names = TRUE))) {
-    sys.source(file, api$models, keep.source = FALSE)
+  for (file in model_files(dir)) {
+    if (file.exists(compiled(file))) {
+      compiler::loadcmp(compiled(file), api$models)
+    } else {
+      sys.source(file, api$models, keep.source = FALSE)
+    }
   }
   lacking <- setdiff(c(vapply(api$routes, `[[`, "", "fun"), api$warm), ls(api$models))
   if (length(lacking)) stop("no function in ", dir, "/R is called ", paste(lacking, collapse = ", "))
   api
 }
+
+#' Byte-compiles `R/*.R` of a service folder, as an image's build does, for `load_service()`. Otherwise every
+#' worker compiles each function when it has been called twice: a third of a second before it is ready.
+#'
+#' @param dir the service's folder; where its code changes, it must be compiled anew.
+compile_models <- function(dir) {
+  for (file in model_files(dir)) compiler::cmpfile(file, compiled(file), options = list(suppressAll = TRUE))
+}
+
+model_files <- function(dir) sort(list.files(file.path(dir, "R"), "[.][Rr]$", full.names = TRUE))
+
+compiled <- function(file) paste0(file, "c")

@@ -72,6 +72,21 @@ def test_it_does_not_start_without_a_token(containers: Containers, name: str) ->
     assert "INTERNAL_TOKEN" in ended.output
 
 
+def test_it_does_not_start_where_its_port_is_taken(service: Service, containers: Containers) -> None:
+    network = f"container:{service.container.id}"
+    ended = containers.run(service.name, network_mode=network, environment={"INTERNAL_TOKEN": TOKEN})
+    assert ended.code == 78
+    assert "port 8080: is it in use?" in ended.output
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_its_models_are_compiled(containers: Containers, name: str) -> None:
+    listed = containers.shell(name, f"ls {name}/R").output.split()
+    sources = {file for file in listed if file.endswith(".R")}
+    assert sources
+    assert set(listed) == sources | {f"{file}c" for file in sources}
+
+
 @pytest.mark.parametrize(
     ("model", "part"),
     [

@@ -75,6 +75,37 @@ def workers_of(service: RService) -> list[psutil.Process]:
     return [child for child in http.children() if "R" in child.name()]
 
 
+def kill_worker(service: Served) -> None:
+    """Kill the worker that was ready last."""
+    pid = next(line["pid"] for line in reversed(log_of(service)) if line["event"] == "worker_warm")
+    if isinstance(service, RService):
+        os.kill(pid, signal.SIGKILL)
+    else:
+        assert service.container.exec_run(["sh", "-c", f"kill -KILL {pid}"]).exit_code == 0
+
+
+def tell(service: Served, sent: signal.Signals = signal.SIGTERM) -> None:
+    """Send a signal to what started the service."""
+    if isinstance(service, RService):
+        os.kill(service.pid, sent)
+    else:
+        service.container.kill(sent.name)
+
+
+def runs(service: Served) -> bool:
+    if isinstance(service, RService):
+        return psutil.Process(service.pid).status() != psutil.STATUS_ZOMBIE
+    service.container.reload()
+    return bool(service.container.status == "running")
+
+
+def ended(service: Served) -> int:
+    """Wait until the service has ended, and return its exit code."""
+    if isinstance(service, RService):
+        return int(psutil.Process(service.pid).wait(60))
+    return int(service.container.wait(timeout=60)["StatusCode"])
+
+
 def kind(reply: httpx.Response) -> str:
     assert reply.headers["content-type"] == "application/problem+json"
     if reply.status_code == 503:
@@ -117,20 +148,18 @@ def test_two_workers_fit_at_once(start_any: Callable[..., Served]) -> None:
         assert not running.done()
 
 
-def test_a_killed_worker_fails_its_fit_alone(start: Callable[..., RService]) -> None:
-    service = start()
+def test_a_killed_worker_fails_its_fit_alone(start_any: Callable[..., Served]) -> None:
+    service = start_any()
     with slow_fit(service, ENDLESS_SAMPLES) as reply:
-        (worker,) = workers_of(service)
-        worker.kill()
+        kill_worker(service)
         assert (reply.result().status_code, kind(reply.result())) == (500, "internal")
     assert post(service).status_code == 200
     assert gauge(service, "seed_worker_restarts_total") == 1
 
 
-def test_an_idle_worker_that_is_killed_is_replaced(start: Callable[..., RService]) -> None:
-    service = start()
-    (worker,) = workers_of(service)
-    worker.kill()
+def test_an_idle_worker_that_is_killed_is_replaced(start_any: Callable[..., Served]) -> None:
+    service = start_any()
+    kill_worker(service)
     wait_until(lambda: gauge(service, "seed_worker_restarts_total") == 1)
     assert post(service).status_code == 200
 
@@ -183,30 +212,28 @@ def test_a_fit_past_its_deadline_is_stopped(start_any: Callable[..., Served]) ->
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_lets_the_running_fit_finish(start: Callable[..., RService], sent: signal.Signals) -> None:
+def test_a_signal_lets_the_running_fit_finish(start_any: Callable[..., Served], sent: signal.Signals) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs in its background
     try:
-        service = start(SHUTDOWN_GRACE_SECS="120")
+        service = start_any(SHUTDOWN_GRACE_SECS="120")
     finally:
         signal.signal(signal.SIGINT, before)
-    process = psutil.Process(service.pid)
-    workers = workers_of(service)
+    workers = workers_of(service) if isinstance(service, RService) else []  # a container's end with it
     with slow_fit(service) as reply:
-        os.kill(service.pid, sent)
+        tell(service, sent)
         wait_until(lambda: httpx.get(f"{service.base_url}/readyz", timeout=30).status_code == 503)
         assert kind(httpx.get(f"{service.base_url}/readyz", timeout=30)) == "busy"
         assert httpx.get(f"{service.base_url}/healthz", timeout=30).status_code == 200
         refused = post(service)
         assert (refused.status_code, kind(refused)) == (503, "busy")
         assert reply.result().status_code == 200
-    assert process.wait(30) == 0
+    assert ended(service) == 0
     assert psutil.wait_procs(workers, 10)[1] == []
     assert log_of(service)[-1] == {**log_of(service)[-1], "event": "stopped", "finished": True}
 
 
-def test_a_signal_lets_a_slow_reader_have_its_reply(start: Callable[..., RService]) -> None:
-    service = start()
-    process = psutil.Process(service.pid)
+def test_a_signal_lets_a_slow_reader_have_its_reply(start_any: Callable[..., Served]) -> None:
+    service = start_any()
     # More than the buffers between the two hold.
     score = {"user_id": [f"user{i}" for i in range(400_000)], "days_away": [3] * 400_000, "x": [0.5] * 400_000}
     body = json.dumps(FITS_OF_FORECAST[PATH] | {"score": score}).encode()
@@ -221,21 +248,20 @@ def test_a_signal_lets_a_slow_reader_have_its_reply(start: Callable[..., RServic
         client.sendall(head.encode() + body)
         reply = http.client.HTTPResponse(client)
         reply.begin()  # the reply is on its way
-        os.kill(service.pid, signal.SIGTERM)
+        tell(service)
         time.sleep(3)
-        assert process.is_running()
+        assert runs(service)
         text = reply.read()  # raises IncompleteRead where the connection ends early
     assert len(json.loads(text)["scores"]["survival"]) == 400_000
-    assert process.wait(30) == 0
+    assert ended(service) == 0
 
 
-def test_a_fit_that_outlasts_the_grace_is_given_up(start: Callable[..., RService]) -> None:
-    service = start(SHUTDOWN_GRACE_SECS="1")
-    process = psutil.Process(service.pid)
+def test_a_fit_that_outlasts_the_grace_is_given_up(start_any: Callable[..., Served]) -> None:
+    service = start_any(SHUTDOWN_GRACE_SECS="1")
     with slow_fit(service, ENDLESS_SAMPLES) as reply:
-        os.kill(service.pid, signal.SIGTERM)
+        tell(service)
         assert (reply.result().status_code, kind(reply.result())) == (503, "busy")
-    assert process.wait(30) == 0
+    assert ended(service) == 0
 
 
 def test_workers_do_not_outlive_a_killed_server(start: Callable[..., RService]) -> None:
@@ -330,8 +356,7 @@ def test_wrong_settings_stop_the_start_with_78_and_are_named(name: str, env: dic
 def test_a_port_in_use_stops_the_start_with_78(start: Callable[..., RService]) -> None:
     port = start().base_url.rpartition(":")[2]
     again = start(PORT=port, ready=False)
-    process = psutil.Process(again.pid)
-    assert process.wait(60) == 78
+    assert ended(again) == 78
     assert f"port {port}: is it in use?" in again.log_path.read_text()
 
 

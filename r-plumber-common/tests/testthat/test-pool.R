@@ -27,7 +27,7 @@ at_end <- function(action, env) {
 }
 
 wait_for <- function(done, secs = 30) {
-  run_until(done, secs)
+  run_until(done, timer(secs))
   expect_true(done())
 }
 
@@ -68,6 +68,25 @@ test_that("a fit past its deadline is stopped and the worker replaced", {
   expect_equal(quick$value$status, 200L)
 })
 
+for (shift in c(-3600, 3600)) {
+  test_that(sprintf("a clock that is set by %+d s in a fit moves no deadline", shift), {
+    set_by <- 0
+    clock <- now
+    utils::assignInNamespace("now", function() clock() + set_by, "seedplumber")
+    on.exit(utils::assignInNamespace("now", clock, "seedplumber"))
+    pool <- start_pool(sleeper, timeout_secs = 3)
+    wait_for(pool$ready)
+    slow <- ask_pool(pool, 60)
+    set_by <- shift
+    wait_for(answered(slow))
+    expect_equal(slow$value$status, 503L)
+    quick <- ask_pool(pool, 0.5)
+    set_by <- 2 * shift
+    wait_for(answered(quick))
+    expect_equal(quick$value$status, 200L)
+  })
+}
+
 test_that("the queue has room for as many as declared", {
   pool <- start_pool(sleeper, queue_length = 1)
   wait_for(pool$ready)
@@ -85,6 +104,14 @@ test_that("a worker that cannot load its models is never ready, and that is logg
   wait_for(function() pool$gauges()$seed_worker_restarts_total > 0)
   expect_false(pool$ready())
   expect_true("worker_lost" %in% pool$heard$events)
+})
+
+test_that("models that were compiled are loaded as such, and answer the same", {
+  dir <- toy_dir("function(body) list(y = body$x + 1)", "function() NULL")
+  from_source <- load_service(dir)$models$model
+  utils::capture.output(compile_models(dir))
+  writeLines("stop('read from its source')", file.path(dir, "R", "model.R"))
+  expect_equal(load_service(dir)$models$model(list(x = 1)), from_source(list(x = 1)))
 })
 
 test_that("a reply that the disk has no room for is unavailable, not cut short", {
