@@ -144,20 +144,46 @@ fit_fittable <- function(responses, body, held) {
     if (!is.null(previous)) start <- carry_over(start, previous, item_id, design)
     # Most of the way on a grid that costs a third, the rest on the one that counts.
     rough <- fit_em(blocks, design, ability_grid(21L), max(1e-2, body$tolerance), body$max_iterations, start)
-    fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, rough$parameters)
+    fit <- fit_on_scale(blocks, design, grid, body, rough$parameters)
     n_iterations <- n_iterations + rough$n_iterations + fit$n_iterations
     check_population(fit$parameters, design)
     reason <- slope_faults(fit$parameters, design)
     if (all(is.na(reason))) {
       return(list(
-        parameters = fit$parameters, converged = fit$converged, design = design, blocks = blocks, grid = grid,
-        item_id = item_id, answers = answers, counts = counts, excluded = excluded, components = components,
-        n_iterations = n_iterations, warnings = warnings
+        parameters = fit$parameters, converged = fit$converged, design = fit$design, blocks = blocks,
+        grid = grid, item_id = item_id, answers = answers, counts = counts, excluded = excluded,
+        components = components, n_iterations = n_iterations, warnings = warnings
       ))
     }
     exclude(item_id[design$free][!is.na(reason)], reason[!is.na(reason)])
     previous <- list(item_id = item_id, design = design, parameters = fit$parameters)
   }
+}
+
+#' Fit with the prior on a in the unit of held anchors, where there are any: slope = a * sd of ability.
+#'
+#' As a part of what is maximised, the prior would pull the sd, which anchors tell, to where the other items'
+#' a are likelier. So it is given the sd that was found, until the next fit finds it again: after a few, since
+#' the prior of items hardly moves the sd.
+#' @return as of `fit_em()`, with the `design` whose prior is in place.
+fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
+  in_unit <- !is.null(design$prior) && length(design$population) > 0
+  n_iterations <- 0L
+  for (round in seq_len(most_rounds)) {
+    if (in_unit) {
+      unit <- start[design$population[2]]
+      design$prior$meanlog <- body$prior_a$meanlog + log(unit)
+    }
+    fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
+    n_iterations <- n_iterations + fit$n_iterations
+    settled <- !in_unit || abs(log(fit$parameters[design$population[2]] / unit)) < 1e-4
+    if (settled || !fit$converged) break
+    start <- fit$parameters
+  }
+  list(
+    parameters = fit$parameters, converged = fit$converged && settled, n_iterations = n_iterations,
+    design = design
+  )
 }
 
 #' Held anchors place the learners only where some answers to them are right, some wrong, and learners differ.

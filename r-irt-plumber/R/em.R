@@ -97,17 +97,18 @@ expand_jacobian <- function(design) {
   Matrix::sparseMatrix(i = row, j = column, x = value, dims = c(2L * design$n_items, design$n_parameters))
 }
 
-#' Log density of the lognormal prior on the slopes with its first and second derivative; zeros without a
-#' prior.
+#' Log density of the normal prior on the logarithms of the slopes with its first and second derivative by the
+#' slopes; zeros without a prior. The mode is that of log a, as in Mislevy (1986): the density of a itself has
+#' its mode at exp(-sdlog^2) of the median, and would pull there what few answers tell.
 slope_prior <- function(slope, prior) {
   if (is.null(prior)) {
     return(list(value = 0, gradient = 0 * slope, curvature = 0 * slope))
   }
   from_mean <- (log(slope) - prior$meanlog) / prior$sdlog^2
   list(
-    value = sum(stats::dlnorm(slope, prior$meanlog, prior$sdlog, log = TRUE)),
-    gradient = -(1 + from_mean) / slope,
-    curvature = (1 + from_mean - 1 / prior$sdlog^2) / slope^2
+    value = sum(stats::dnorm(log(slope), prior$meanlog, prior$sdlog, log = TRUE)),
+    gradient = -from_mean / slope,
+    curvature = (from_mean - 1 / prior$sdlog^2) / slope^2
   )
 }
 

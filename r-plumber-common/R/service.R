@@ -1,7 +1,7 @@
 #' Declares a service: the value of its `api.R`.
 #'
 #' @param name,version as `/healthz` shows them.
-#' @param packages attached in the worker processes before `R/*.R` is read.
+#' @param packages loaded in the worker processes before `R/*.R` is read, and named in `versions` of replies.
 #' @param warm name of a function in `R/` (no arguments) that every worker runs once before it takes work.
 #' @param health function that returns further fields of `/healthz` (strings); called once, in the HTTP
 #'   process.
@@ -53,7 +53,8 @@ load_service <- function(dir, models = TRUE) {
   api <- source(file.path(dir, "api.R"), local = declaring, encoding = "UTF-8")$value
   if (!inherits(api, "seedplumber_service")) stop(file.path(dir, "api.R"), " must end in service(...)")
   if (!models) return(api)
-  for (package in api$packages) suppressPackageStartupMessages(library(package, character.only = TRUE))
+  # Loaded and not attached, which for Matrix's methods takes half as long again: models call package::name.
+  for (package in api$packages) suppressPackageStartupMessages(loadNamespace(package))
   api$models <- new.env(parent = globalenv())
   api$models$service_dir <- dir
   for (file in model_files(dir)) {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import DOCKER, IMAGES, VERSION, find_image
+from containers import DOCKER, IMAGES, SERVICES, VERSION, find_image
 from docker import DockerClient
 from docker.models.images import Image
 from support import ROOT
@@ -90,6 +91,13 @@ def test_only_what_gives_folders_away_has_capabilities_or_another_user(config: d
         "database": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
     }
     assert {name: service["user"] for name, service in services if service.get("user")} == {"report-folder": "0:0"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_longer_to_stop_than_it_gives_its_fits(config: dict[str, Any], name: str) -> None:
+    [declared] = re.findall(r'"SHUTDOWN_GRACE_SECS", (\d+)', (ROOT / "r-plumber-common/R/settings.R").read_text())
+    assert "SHUTDOWN_GRACE_SECS" not in (config["services"][name]["environment"] or {})
+    assert int(config["services"][name]["stop_grace_period"].removesuffix("s")) >= int(declared) + 10
 
 
 def versions(config: dict[str, Any]) -> set[str]:

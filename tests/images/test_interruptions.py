@@ -22,12 +22,7 @@ LAST_LOCK = {
 }
 """Stage -> what keeps it from the last that it writes, when the rest is written and not yet committed."""
 READ_LOCK = "LOCK TABLE attempt, weekly_kpi IN ACCESS EXCLUSIVE MODE"
-SERVICE = {
-    "calibrate-irt-weekly": "r-irt-plumber",
-    "fit-survival-churn": "r-forecast-plumber",
-    "forecast-prophet": "r-forecast-plumber",
-    "fit-bayesian-growth": "r-brms-plumber",
-}
+SERVICE = {stage: info.service for stage, info in STAGES.items() if info.service}
 DEADLINE_SECS = 120.0
 Rows = dict[str, tuple[int, str]]
 

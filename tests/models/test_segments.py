@@ -11,10 +11,15 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import median_abs_deviation
 from seed_analytics.segments import (
     ARCHETYPES,
     K_MAX,
+    MATCH_MAX,
+    MISSING_MAX,
     SILHOUETTE_SAMPLE,
+    WILD,
+    WILD_SHARE,
     Segments,
     cluster,
     kmeans,
@@ -244,6 +249,13 @@ def test_feature_that_most_learners_lack_is_dropped() -> None:
     assert "mean_gap" in cluster(columns(points) | {"mean_gap": rare}, seed=SEED).dropped
 
 
+@pytest.mark.parametrize(("lacking", "kept"), [(50, True), (51, False)])
+def test_a_feature_that_half_of_the_learners_lack_is_the_last_to_be_kept(lacking: int, kept: bool) -> None:
+    assert lacking / 100 - MISSING_MAX == pytest.approx(0 if kept else 0.01)
+    found, dropped = usable({"accuracy": [None if row < lacking else row / 100 for row in range(100)]})
+    assert ("accuracy" in found, "accuracy" in dropped) == (kept, not kept)
+
+
 def test_gaps_are_filled_by_the_median() -> None:
     kept, dropped = usable({"accuracy": [0.1, 0.2, None, 0.9, float("nan"), 0.3]})
     assert kept["accuracy"].tolist() == pytest.approx([0.1, 0.2, 0.25, 0.9, 0.25, 0.3])
@@ -298,6 +310,37 @@ def test_what_is_far_but_not_rare_is_a_segment() -> None:
     found = cluster(columns(np.vstack([points, group])), seed=SEED)
     assert len(set(found.assigned[-20:])) == 1
     assert set(found.assigned[-20:]).isdisjoint(found.assigned[:-20])
+
+
+@pytest.mark.parametrize(("factor", "wild"), [(1 - 1e-4, False), (1 + 1e-4, True)])
+def test_who_is_beyond_ten_robust_standard_deviations_has_no_say(factor: float, wild: bool) -> None:
+    near = np.linspace(-1, 1, 101)
+    others = np.append(near, 1e3)  # wherever the last one is
+    far = np.median(others) + factor * WILD * median_abs_deviation(others, scale="normal")
+    found = cluster({"accuracy": [*near, far]}, n_clusters=1, seed=SEED)
+    assert any("without a say" in remark for remark in found.remarks) is wild
+    assert found.centers[0, 0] == pytest.approx(0 if wild else far / 102)
+
+
+@pytest.mark.parametrize(("far", "wild"), [(2, True), (3, False)])
+def test_more_than_a_hundredth_of_the_learners_are_a_group(far: int, wild: bool) -> None:
+    learners = 200
+    assert (far / learners <= WILD_SHARE) is wild
+    points = [*np.linspace(-1, 1, learners - far), *[100.0] * far]
+    found = cluster({"accuracy": points}, n_clusters=1, seed=SEED)
+    assert any("without a say" in remark for remark in found.remarks) is wild
+
+
+@pytest.mark.parametrize(("distance", "inherited"), [(MATCH_MAX - 1e-6, True), (MATCH_MAX + 1e-6, False)])
+def test_a_label_is_inherited_up_to_a_distance_in_standard_deviations(distance: float, inherited: bool) -> None:
+    values = np.linspace(-1, 1, 101)
+    center = {"accuracy": values.std() * distance, "sessions": -3 * values.std() * distance}
+    last = [{"cluster_id": 0, "label": "the last run's", "center": center}]
+    found = cluster(
+        {"accuracy": values.tolist(), "sessions": (-3 * np.roll(values, 50)).tolist()},
+        n_clusters=1, seed=SEED, last=last,
+    )  # fmt: skip
+    assert (found.labels == ("the last run's",)) is inherited
 
 
 def test_learners_drawn_anew_tell_a_planted_group_from_none() -> None:

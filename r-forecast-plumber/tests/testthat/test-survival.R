@@ -125,6 +125,17 @@ test_that("a covariate that is often missing gets a term for that", {
   expect_equal(fit$n, nrow(visits))
 })
 
+test_that("missing in one visit of twenty it has that term, and below its rows are left out", {
+  visits <- simulate_visits(60)[1:400, ]
+  n_complete <- function(n_missing) {
+    body <- survival_body(transform(visits, x = replace(x, seq_len(n_missing), NA)), "x")
+    fit <- fit_survival(body)
+    list(terms = fit$coefficients$term, n = fit$n)
+  }
+  expect_equal(n_complete(20), list(terms = c("x", "x_missing"), n = 400L))
+  expect_equal(n_complete(19), list(terms = "x", n = 381L))
+})
+
 test_that("without covariates the model is the baseline alone", {
   visits <- simulate_visits(40)
   score <- data.frame(user_id = "a", days_away = 2)
@@ -170,6 +181,12 @@ test_that("data without events, or of one user, are refused in words", {
 test_that("few users and few events are said", {
   fit <- fit_survival(survival_body(simulate_visits(2, days = 40), "x"))
   expect_match(fit$warnings, "Only 2 users", all = FALSE)
+})
+
+test_that("twenty users are enough for robust errors, nineteen are not", {
+  notes <- function(n_users) fit_survival(survival_body(simulate_visits(n_users), "x"))$warnings
+  expect_match(notes(19), "Only 19 users", all = FALSE)
+  expect_false(any(grepl("users", notes(20))))
 })
 
 test_that("fields that contradict each other are refused by name", {

@@ -88,6 +88,25 @@ test_that("the scale holds from run to run, also when the next cohort is abler",
   expect_lt(drift(after[[2]]), .1)
 })
 
+test_that("with held anchors a prior is on a of their scale, whatever its unit and the learners' sd", {
+  narrow <- simulate_answers(
+    400, 40, 10, seed = 10, mean = .5, sd = .6, a = cohort$items$a, b = cohort$items$b
+  )
+  known <- narrow$items[seq(1, 40, 2), ]
+  in_unit <- function(unit) {
+    calibrate(
+      narrow$responses, linking = "fixed", anchors = transform(known, a = a * unit, b = b / unit),
+      prior_a = list(meanlog = log(unit), sdlog = .3), tolerance = 1e-6
+    )
+  }
+  one <- in_unit(1)
+  other <- in_unit(3)
+  expect_true(one$converged && other$converged)
+  expect_equal(other$items$a, 3 * one$items$a, tolerance = 1e-3)
+  expect_equal(other$items$b, one$items$b / 3, tolerance = 1e-3)
+  expect_equal(other$items$se_a, 3 * one$items$se_a, tolerance = 1e-3)
+})
+
 test_that("held anchors are used whatever their number of answers", {
   rare <- cohort$responses[!(cohort$responses$item_id == "i001" & cohort$responses$user_id > "u00020"), ]
   fit <- calibrate(rare, anchors = anchors, linking = "fixed")
@@ -100,6 +119,17 @@ test_that("only held items: the population is estimated", {
   expect_equal(unlist(fit$population), c(mean = .8, sd = 1.4), tolerance = .06)
   expect_true(fit$converged)
   expect_equal(fit$n_parameters, 2)
+})
+
+test_that("held anchors that put the learners nowhere are refused on each side of each bound", {
+  design <- model_design(3, "2PL", anchor = 1:3, a = rep(1, 3), b = -1:1)
+  check <- function(mean, sd) check_population(c(mean, sd), design)
+  within <- list(c(-10, 1), c(10, 1), c(0, .05), c(0, 20))
+  beyond <- list(c(-10.01, 1), c(10.01, 1), c(0, .0499), c(0, 20.01))
+  for (population in within) expect_null(check(population[1], population[2]))
+  for (population in beyond) {
+    expect_error(check(population[1], population[2]), "held anchors", class = "seedplumber_unfittable")
+  }
 })
 
 test_that("one anchor cannot carry a scale", {
