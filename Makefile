@@ -50,7 +50,7 @@ test: lint  ## Run linters and every suite: R, unit, chart, stages, services, mo
 	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
 	@echo "== pytest (skipped tests and the reasons are listed at the end)"
 	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --examples $(EXAMPLES) $(SUITES))
-	@$(if $(TESTS),,.venv/bin/pytest tests/images)
+	@$(if $(TESTS),,.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile tests/images)
 
 e2e:  ## Run the suite on a real cluster: that of the current context, or of kind (E2E='what pytest takes')
 	@tools/setup test
