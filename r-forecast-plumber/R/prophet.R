@@ -15,7 +15,9 @@ season_weeks <- 52L
 # (docs/models/forecast.md).
 least_origins <- 3L
 most_origins <- 12L
-most_folds <- 52L # beyond, several weeks far apart are left out at once
+# Beyond, several weeks far apart are left out at once: never a week together with those a year away, by which
+# the seasonal-naive forecast would judge it.
+most_folds <- season_weeks + 1L
 wild_limit <- 6 # robust sd from the median of the weeks around: left out of every fit
 bend_limit <- 0.01 # smallest change of Prophet's scaled slope that is reported, as in its own plots
 
@@ -47,7 +49,7 @@ fit_prophet <- function(body) {
   half_width <- forecast_half_width(ahead, judged)
   history <- judged$weeks[match(body$weeks$week_start, judged$weeks$week_start), ]
   rownames(history) <- NULL
-  known <- !is.na(history$value)
+  scored <- !is.na(history$score)
   list(
     metric = body$metric,
     engine = if (choice$engine %in% names(bend_scales)) "prophet" else choice$engine,
@@ -64,7 +66,7 @@ fit_prophet <- function(body) {
       mae_seasonal_naive = choice$errors[["seasonal-naive"]], n_rolling_origins = choice$n_origins,
       changepoint_prior_scale = unname(bend_scales[choice$engine]),
       residual_sd = judged$residual_sd,
-      coverage = mean((history$value >= history$lower & history$value <= history$upper)[known])
+      coverage = mean((history$value >= history$lower & history$value <= history$upper)[scored])
     ),
     warnings = c(
       choice$note,
@@ -130,7 +132,7 @@ wild_weeks <- function(values) {
 # An engine is a list of two functions of a weekly series (NA where nothing is known) and its dates.
 # expect(values, dates, at): list(expected, inflation) for the weeks at positions `at`: the expected value,
 #   and by how much a deviation from it exceeds, in sd, the noise of one week, since the fit is uncertain
-#   too.
+#   too; NA where the engine knows nothing of that week.
 # ahead(values, dates, horizon, n_samples): list(yhat, inflation, trend_sd, changepoints) for the weeks
 # after the last.
 
@@ -205,7 +207,7 @@ naive_engine <- function(lag) {
     near <- neighbours(values, at)
     steps <- abs(near - at) / lag
     found <- is.finite(steps)
-    if (!any(found)) return(c(stats::median(values, na.rm = TRUE), 1)) # a lone week of the year
+    if (!any(found)) return(c(stats::median(values, na.rm = TRUE), NA)) # no week a year away is known
     if (!all(found)) return(c(values[near[found]], sqrt(steps[found])))
     c(sum(values[near] * rev(steps)) / sum(steps), sqrt(prod(steps) / sum(steps)))
   }
@@ -217,9 +219,9 @@ naive_engine <- function(lag) {
     ahead = function(values, dates, horizon, n_samples) {
       longer <- c(values, rep(NA, horizon))
       found <- vapply(length(values) + seq_len(horizon), function(i) one(longer, i), c(0, 0))
+      inflation <- replace(found[2L, ], is.na(found[2L, ]), 1)
       list(
-        yhat = found[1L, ], inflation = found[2L, ], trend_sd = rep(0, horizon),
-        changepoints = no_changepoints
+        yhat = found[1L, ], inflation = inflation, trend_sd = rep(0, horizon), changepoints = no_changepoints
       )
     }
   )
@@ -290,7 +292,8 @@ past_error <- function(engine, calm, dates, origins, horizon) {
 
 # ---- Judgement
 
-#' Judges every week by a fit without it; up to `most_folds` weeks each have their own.
+#' Judges every week by a fit without it; up to `most_folds` weeks each have their own. A week of which the
+#' engine knows nothing is not judged, and has no say in the spread: its interval is the range of the values.
 #'
 #' @return list: `weeks` (data frame: week_start, value, expected, lower, upper, score, anomaly),
 #'   `residual_sd`, `quantile` (half width of the interval in robust sd).
@@ -301,7 +304,7 @@ judge_weeks <- function(series, wild, engine, threshold) {
   expected <- seen$expected
   inflation <- seen$inflation
   deviation <- (y - expected) / inflation
-  usable <- which(!is.na(y))
+  usable <- which(!is.na(deviation))
   # the judged week has no say in the spread that it is judged by
   spread <- vapply(seq_along(y), function(i) robust_sd(deviation[setdiff(usable, i)]), 0)
   # nor has the furthest one by bending the fits of the others: with eight weeks it would hide itself
@@ -309,7 +312,8 @@ judge_weeks <- function(series, wild, engine, threshold) {
   if (!wild[furthest]) {
     without <- leave_out(replace(calm, furthest, NA), series$week_start, engine)
     others <- setdiff(usable, furthest)
-    spread[furthest] <- robust_sd(((y - without$expected) / without$inflation)[others])
+    from_others <- ((y - without$expected) / without$inflation)[others]
+    spread[furthest] <- robust_sd(from_others[!is.na(from_others)])
   }
   spread <- pmax(spread, 1e-9 * max(abs(y), na.rm = TRUE), .Machine$double.xmin)
   df <- spread_df(length(usable))
@@ -317,10 +321,13 @@ judge_weeks <- function(series, wild, engine, threshold) {
   score <- -sign(deviation) * stats::qnorm(tail, log.p = TRUE)
   quantile <- -stats::qt(stats::pnorm(-threshold), df) # by the lower tail, which does not end at 1
   half_width <- quantile * spread * inflation
+  unknown <- is.na(inflation)
   list(
     weeks = data.frame(
-      week_start = series$week_start, value = y, expected = expected, lower = expected - half_width,
-      upper = expected + half_width, score = score, anomaly = !is.na(score) & abs(score) > threshold
+      week_start = series$week_start, value = y, expected = expected,
+      lower = replace(expected - half_width, unknown, min(y, na.rm = TRUE)),
+      upper = replace(expected + half_width, unknown, max(y, na.rm = TRUE)),
+      score = score, anomaly = !is.na(score) & abs(score) > threshold
     ),
     residual_sd = robust_sd(deviation[usable]),
     quantile = quantile

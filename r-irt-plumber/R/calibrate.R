@@ -163,21 +163,27 @@ fit_fittable <- function(responses, body, held) {
 #' Fit with the prior on a in the unit of held anchors, where there are any: slope = a * sd of ability.
 #'
 #' As a part of what is maximised, the prior would pull the sd, which anchors tell, to where the other items'
-#' a are likelier. So it is given the sd that was found, until the next fit finds it again: after a few, since
-#' the prior of items hardly moves the sd.
+#' a are likelier. So it is put at an sd, and what is sought is the one that the fit then finds again, by
+#' secant steps on its logarithm: the sd that is found falls where the prior is put at a larger one, and to go
+#' on from it may swing for ever.
 #' @return as of `fit_em()`, with the `design` whose prior is in place.
 fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
-  in_unit <- !is.null(design$prior) && length(design$population) > 0
+  in_unit <- !is.null(design$prior) && length(design$population) > 0 && length(design$slopes) > 0
+  sd_at <- design$population[2]
+  unit <- start[sd_at]
   n_iterations <- 0L
   for (round in seq_len(most_rounds)) {
-    if (in_unit) {
-      unit <- start[design$population[2]]
-      design$prior$meanlog <- body$prior_a$meanlog + log(unit)
-    }
+    if (in_unit) design$prior$meanlog <- body$prior_a$meanlog + log(unit)
     fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
     n_iterations <- n_iterations + fit$n_iterations
-    settled <- !in_unit || abs(log(fit$parameters[design$population[2]] / unit)) < 1e-4
+    off <- log(fit$parameters[sd_at] / unit)
+    settled <- !in_unit || abs(off) < max(1e-4, body$tolerance)
     if (settled || !fit$converged) break
+    step <- if (round == 1L) off / 2 else off * last_step / (last_off - off)
+    step <- if (is.finite(step)) max(-.5, min(.5, step)) else off / 2
+    last_step <- step
+    last_off <- off
+    unit <- unit * exp(step)
     start <- fit$parameters
   }
   list(

@@ -76,13 +76,27 @@ def marginal(answers: Floats, nodes: Floats, weights: Floats) -> tuple[Callable[
 
 
 @threadpool_limits.wrap(limits=1)  # small matrices: threads only wait for each other
-def fit_directly(answers: Floats, nodes: Floats, weights: Floats) -> DirectFit:
-    """Maximise by BFGS; standard errors from differences of the gradient; ``weights`` hold the normal density."""
+def fit_directly(answers: Floats, nodes: Floats, weights: Floats, prior_sd: float | None = None) -> DirectFit:
+    """Maximise by BFGS; standard errors from differences of the gradient; ``weights`` hold the normal density.
+
+    With ``prior_sd`` the logarithm of each slope has a normal prior around 0.
+    """
     right, wrong = np.nan_to_num(answers), np.nan_to_num(1 - answers)
     n_items = answers.shape[1]
-    joint, loss = marginal(answers, nodes, weights)
+    joint, of_data = marginal(answers, nodes, weights)
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        value, gradient = of_data(x)
+        if prior_sd is None:
+            return value, gradient
+        scaled = np.log(x[:n_items]) / prior_sd
+        by_slope = np.concatenate([scaled / (prior_sd * x[:n_items]), np.zeros(n_items)])
+        return value + np.square(scaled).sum() / 2, gradient + by_slope
+
     start = np.concatenate([np.ones(n_items), np.log(right.sum(0) / wrong.sum(0))])
-    x = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13}).x
+    bounds = [(None if prior_sd is None else 1e-3, None)] * n_items + [(None, None)] * n_items
+    options = {"maxiter": 500, "ftol": 1e-13}
+    x = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     step = 1e-4 * np.eye(len(x))
     hessian = np.array([(loss(x + e)[1] - loss(x - e)[1]) / 2e-4 for e in step])
     # Newton's last steps: a quasi-Newton method ends where the likelihood is flat.
@@ -95,7 +109,9 @@ def fit_directly(answers: Floats, nodes: Floats, weights: Floats) -> DirectFit:
     log_joint = joint(x)
     posterior = np.exp(log_joint - logsumexp(log_joint, axis=1)[:, None])
     b = -d / a
-    return DirectFit(a, b, np.sqrt(v_a), np.sqrt(b**2 * v_a + 2 * b * v_ad + v_d) / a, posterior @ nodes, -loss(x)[0])
+    return DirectFit(
+        a, b, np.sqrt(v_a), np.sqrt(b**2 * v_a + 2 * b * v_ad + v_d) / a, posterior @ nodes, -of_data(x)[0]
+    )
 
 
 def gauss_hermite(n: int) -> tuple[Floats, Floats]:
@@ -169,14 +185,24 @@ def test_lsat6_1pl_is_the_published_fit(calibrate: Callable[..., dict[str, Any]]
     assert (fit["log_likelihood"], fit["aic"], fit["bic"]) == pytest.approx((-2466.938, 4945.875, 4975.322), abs=1e-3)
 
 
-def test_lsat6_is_the_direct_maximum(calibrate: Callable[..., dict[str, Any]]) -> None:
+def prior_of(sd: float | None) -> dict[str, Any]:
+    return {} if sd is None else {"prior_a": {"meanlog": 0, "sdlog": sd}}
+
+
+@pytest.mark.parametrize("prior_sd", [None, 0.5, 0.2])
+def test_lsat6_is_the_direct_maximum(calibrate: Callable[..., dict[str, Any]], prior_sd: float | None) -> None:
     answers = lsat6_matrix()
-    agree(calibrate(answers, tolerance=1e-8), fit_directly(answers, *gauss_hermite(61)), 1e-3, 1e-3)
+    direct = fit_directly(answers, *gauss_hermite(61), prior_sd)
+    agree(calibrate(answers, tolerance=1e-8, **prior_of(prior_sd)), direct, 1e-3, 1e-3)
 
 
-def test_sparse_answers_are_the_direct_maximum(calibrate: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize("prior_sd", [None, 0.5, 0.2])
+def test_sparse_answers_are_the_direct_maximum(
+    calibrate: Callable[..., dict[str, Any]], prior_sd: float | None
+) -> None:
     answers = simulate(600, 30, 12, seed=2)
-    agree(calibrate(answers, tolerance=1e-8), fit_directly(answers, *gauss_legendre(101, 6)), 1e-3, 1e-3)
+    direct = fit_directly(answers, *gauss_legendre(101, 6), prior_sd)
+    agree(calibrate(answers, tolerance=1e-8, **prior_of(prior_sd)), direct, 1e-3, 1e-3)
 
 
 def test_memphis_first_attempts_are_the_direct_maximum(models: Callable[[str], Any]) -> None:

@@ -189,15 +189,19 @@ def test_estimates_stay_with(published: Database, run: Run, stage: str, change: 
         assert change is copy or max(moved) > 0, f"the user was to have a part in {number}"
 
 
-def test_without_a_prior_a_copy_of_every_user_moves_no_item(published: Database, run: Run) -> None:
-    def items(least: int) -> dict[Any, tuple[Any, ...]]:
+@pytest.mark.parametrize("prior_sd", [0, 0.5])
+def test_a_copy_of_every_user_moves_no_item_where_the_prior_counts_twice_too(
+    published: Database, run: Run, prior_sd: float
+) -> None:
+    def items(least: int, spread: float) -> dict[Any, tuple[Any, ...]]:
         forget(published)
-        again(published, run, "calibrate-irt-weekly", 0, "--mirt-prior-a-sdlog", "0", "--mirt-min-answers", str(least))
+        settings = ("--mirt-prior-a-sdlog", str(spread), "--mirt-min-answers", str(least))
+        again(published, run, "calibrate-irt-weekly", 0, *settings)
         return found(published, "calibrate-irt-weekly")[0]
 
-    once = items(least=30)
+    once = items(30, prior_sd)
     copy(published)
-    twice = items(least=60)
+    twice = items(60, prior_sd / 2**0.5)
     assert once.keys() == twice.keys()
     for name, (a, b, *errors) in once.items():
         assert twice[name][:2] == pytest.approx([a, b], abs=1e-3), name

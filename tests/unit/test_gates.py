@@ -252,6 +252,10 @@ def test_forecast_must_have_values_and_an_interval(ahead: dict[str, Any], word: 
     assert word in str(verdict)
 
 
+def test_a_forecast_that_is_certain_has_an_interval() -> None:
+    assert gates.forecast(forecasts(lower=[0.2])).accepted
+
+
 @pytest.mark.parametrize(("silhouette", "said"), [(gates.STRUCTURE_MIN, False), (gates.STRUCTURE_MIN - 1e-9, True)])
 def test_segments_say_when_there_is_no_structure(silhouette: float, said: bool) -> None:
     verdict = gates.segments(clustering(silhouette=silhouette))

@@ -65,6 +65,17 @@ test_that("ordinary weeks are hardly ever taken for wild, enormous ones are, alo
   }
 })
 
+test_that("a week is wild beyond six robust sd from the median of those around it, and not before", {
+  set.seed(17)
+  calm <- stats::rnorm(41)
+  far <- replace(calm, 21, 1e3) # how far does not matter to medians
+  slope <- stats::median(diff(far))
+  around <- stats::median((far - slope * 1:41)[19:23]) + slope * 21
+  limit <- around + 6 * stats::mad(diff(far)) / sqrt(2)
+  expect_false(any(wild_weeks(replace(calm, 21, limit - 1e-6))))
+  expect_equal(which(wild_weeks(replace(calm, 21, limit + 1e-6))), 21)
+})
+
 test_that("each week is judged by a fit that did not see it", {
   set.seed(5)
   value <- 0.3 + 0.02 * (1:16) + stats::rnorm(16, 0, 0.01)
@@ -75,6 +86,30 @@ test_that("each week is judged by a fit that did not see it", {
   expect_equal(after$history$expected[i], before$history$expected[i], tolerance = 1e-6)
   neighbour <- abs(after$history$expected[i + 1] - before$history$expected[i + 1])
   expect_gt(neighbour, 1e-4)
+})
+
+test_that("where last year is the forecast, weeks are judged by it, and only those that have one", {
+  set.seed(16)
+  noise <- 0.02
+  year <- stats::rnorm(52)
+  for (n in c(64, 78, 104, 130)) {
+    ordinary <- rep(year, 3)[seq_len(n)] + stats::rnorm(n, 0, noise)
+    judge <- function(value) {
+      series <- weeks_of(value)
+      judge_weeks(series, rep(FALSE, n), engines[["seasonal-naive"]], 2.5)
+    }
+    quiet <- judge(ordinary)
+    partner <- seq_len(n) > 52 | seq_len(n) <= n - 52
+    expect_equal(is.na(quiet$weeks$score), !partner)
+    expect_gt(quiet$residual_sd, noise * sqrt(2) / 2)
+    expect_lt(quiet$residual_sd, noise * sqrt(2) * 2)
+    expect_lt(mean(quiet$weeks$anomaly), 0.08)
+    odd <- judge(replace(ordinary, 5, ordinary[5] + 20 * noise))$weeks
+    expect_true(odd$anomaly[5])
+    expect_lt(mean(odd$anomaly[-c(5, 57, 109)], na.rm = TRUE), 0.08)
+    outside <- odd$value < odd$lower | odd$value > odd$upper
+    expect_equal(odd$anomaly, outside)
+  }
 })
 
 test_that("an anomaly is what lies outside the interval", {

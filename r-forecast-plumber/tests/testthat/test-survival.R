@@ -183,6 +183,15 @@ test_that("few users and few events are said", {
   expect_match(fit$warnings, "Only 2 users", all = FALSE)
 })
 
+test_that("ten events a term are enough, one less is said", {
+  notes <- function(n_events) {
+    visits <- visits_of(paste0("u", 1:30), 1L, 20, seq_len(30) <= n_events)
+    visit_notes(visits, list(terms = c("x", "y")), 14)
+  }
+  expect_null(notes(20))
+  expect_match(notes(19), "Only 19 events for 2 terms")
+})
+
 test_that("twenty users are enough for robust errors, nineteen are not", {
   notes <- function(n_users) fit_survival(survival_body(simulate_visits(n_users), "x"))$warnings
   expect_match(notes(19), "Only 19 users", all = FALSE)

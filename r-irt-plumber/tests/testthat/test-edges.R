@@ -159,3 +159,24 @@ test_that("two thousand answers of one learner do not underflow", {
   expect_gt(scored$theta[1], 4)
   expect_equal(scored$theta[3], 0, tolerance = .1)
 })
+
+test_that("a group of items is the main one from four fifths of the answers on", {
+  found <- function(main) data.frame(n_responses = c(main, 1000 - main))
+  expect_match(check_main_component(found(800), 3), "3 items \\(20.0 % of the answers\\) are left out")
+  expect_error(check_main_component(found(799), 3), "the largest has 80 %", class = "seedplumber_unfittable")
+})
+
+test_that("discriminations are kept from .01 to below 10", {
+  kept <- function(slopes) is.na(slope_faults(c(slopes, 0, 0), model_design(2, "2PL")))
+  expect_equal(kept(c(.01, 10 - 1e-9)), c(TRUE, TRUE))
+  expect_equal(kept(c(.01 - 1e-9, 10)), c(FALSE, FALSE))
+  common <- function(slope) slope_faults(c(slope, 0, 0), model_design(2, "1PL"))
+  expect_equal(common(.01), c(NA_character_, NA_character_))
+  expect_error(common(.01 - 1e-9), "no common ability", class = "seedplumber_unfittable")
+})
+
+test_that("with more than a thousand items, what is left out is said", {
+  notes <- function(n) fit_warnings(list(components = 1L, item_id = character(n)), FALSE)
+  expect_null(notes(1000))
+  expect_match(notes(1001), "more than 1000 items")
+})

@@ -107,6 +107,62 @@ test_that("with held anchors a prior is on a of their scale, whatever its unit a
   expect_equal(other$items$se_a, 3 * one$items$se_a, tolerance = 1e-3)
 })
 
+test_that("the estimates with held anchors and a prior solve the equations that they are to solve", {
+  prior <- list(meanlog = .2, sdlog = .4)
+  body <- list(model = "2PL", min_answers = 30, prior_a = prior, max_iterations = 500, tolerance = 1e-8)
+  few <- simulate_answers(400, 20, 8, seed = 11, mean = .5, sd = .7)
+  for (model in c("2PL", "1PL")) {
+    body$model <- model
+    fitted <- fit_fittable(scored_responses(few$responses), body, held = few$items[1:6, ])
+    design <- fitted$design
+    pass <- posterior_pass(fitted$blocks, expand(fitted$parameters, design), fitted$grid)
+    gradient <- as.vector(pass$gradient %*% expand_jacobian(design))
+    prior$meanlog <- .2 + log(fitted$parameters[design$population[2]])
+    by_prior <- slope_prior(fitted$parameters[design$slopes], prior)$gradient
+    expect_lt(max(abs(gradient[design$slopes] + by_prior)), .02)
+    expect_lt(max(abs(gradient[-design$slopes])), .002)
+  }
+})
+
+test_that("a uniform cohort, few answers, held anchors and the prior: the fit settles", {
+  few <- simulate_answers(300, 120, 20, seed = 2, sd = .8)
+  stays <- few$theta > stats::quantile(few$theta, 1 / 3)
+  abler <- sprintf("u%05d", which(stays))
+  fit <- calibrate(
+    few$responses[few$responses$user_id %in% abler, ], anchors = few$items[1:20, ], linking = "fixed",
+    min_answers = 15, prior_a = list(meanlog = 0, sdlog = .5)
+  )
+  expect_true(fit$converged)
+  expect_equal(fit$population$sd, stats::sd(few$theta[stays]), tolerance = .25)
+})
+
+test_that("with a narrow prior on the scale of held anchors, a is known as well as the prior says", {
+  few <- simulate_answers(400, 50, 10, seed = 12, sd = .7, a = rep(1, 50))
+  for (model in c("2PL", "1PL")) {
+    fit <- calibrate(
+      few$responses, model, anchors = few$items[1:5, ], linking = "fixed",
+      prior_a = list(meanlog = 0, sdlog = .01)
+    )
+    free <- fit$items[fit$items$status == "fitted", ]
+    expect_equal(free$se_a / free$a, rep(.01, nrow(free)), tolerance = .05)
+  }
+})
+
+test_that("with few held anchors and the prior, 95 % intervals cover", {
+  covered <- vapply(1:16, function(seed) {
+    few <- simulate_answers(400, 50, 10, seed = 300 + seed, mean = .3, sd = .8)
+    fit <- calibrate(
+      few$responses, anchors = few$items[1:5, ], linking = "fixed", prior_a = list(meanlog = 0, sdlog = .5)
+    )
+    found <- merge(fit$items[fit$items$status == "fitted", ], few$items, by = "item_id")
+    inside <- function(x, truth, se) mean(abs(x - truth) < stats::qnorm(.975) * se)
+    c(a = inside(found$a.x, found$a.y, found$se_a), b = inside(found$b.x, found$b.y, found$se_b))
+  }, c(a = 0, b = 0))
+  # errors of one fit have the scale's in common; the prior is wider than these a
+  expect_true(all(rowMeans(covered) > .93))
+  expect_true(all(rowMeans(covered) < .985))
+})
+
 test_that("held anchors are used whatever their number of answers", {
   rare <- cohort$responses[!(cohort$responses$item_id == "i001" & cohort$responses$user_id > "u00020"), ]
   fit <- calibrate(rare, anchors = anchors, linking = "fixed")

@@ -38,7 +38,7 @@ def irt(fit: dict[str, Any]) -> Verdict:
     fitted, left_out = len(items["item_id"]), len(excluded["item_id"])
     faults, remarks = [], [str(warning) for warning in fit["warnings"]]
     if not fit["converged"]:
-        faults.append(f"EM did not converge in {fit['n_iterations']} iterations: use the 1PL, or a prior on a")
+        faults.append(f"EM did not converge in {fit['n_iterations']} iterations: use the 1PL, or a tighter prior on a")
     if not fit["determined"]:
         faults.append(
             "The answers do not determine the parameters: the information at the estimates is not positive definite, "
