@@ -156,9 +156,9 @@ parameter_covariance <- function(information, parameters, design) {
 }
 
 #' With held anchors the prior of the slopes moves with the sd u of ability, which the information M takes as
-#' given. The estimates solve equations whose derivatives are those of M less c e_u', c being the derivative of
-#' the prior's gradient by u; so their covariance is K M K' with K = (M - c e_u')^-1 (White 1982), here by the
-#' formula of Sherman & Morrison (1950).
+#' given. The equations that the estimates solve have the derivatives M - c e_u', c being that of the prior's
+#' gradient by u; so their covariance is K M K' with K = (M - c e_u')^-1 (White 1982), here by the formula of
+#' Sherman & Morrison (1950).
 #' @param covariance inverse of M.
 with_moving_prior <- function(covariance, parameters, design) {
   sd_at <- design$population[2]
