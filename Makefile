@@ -26,7 +26,7 @@ EXAMPLES ?= 200
 
 include Makefile.images
 
-.PHONY: help setup demo stop test e2e test-r lint format docs bench bench-builds validate clean
+.PHONY: help setup demo stop test test-some test-r test-suites test-images e2e lint format docs bench bench-builds validate clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,15 +46,26 @@ demo:  ## Run the whole pipeline here, on simulated learners or DATA, and write 
 stop:  ## End what demo KEEP=1 left running
 	@if [ -x .venv/bin/seed-analytics ]; then .venv/bin/seed-analytics stop; else echo "Nothing was set up, so nothing runs."; fi
 
-test: lint  ## Run linters and every suite: R, unit, chart, stages, services, models, images
-	@$(if $(TESTS),,$(MAKE) --no-print-directory test-r)
-	@echo "== pytest (skipped tests and the reasons are listed at the end)"
-	@$(if $(TESTS),.venv/bin/pytest $(TESTS),.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --examples $(EXAMPLES) $(SUITES))
-	@$(if $(TESTS),,.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile tests/images)
+# Apart, so that `make --keep-going test` runs them all, whatever became of the one before.
+test: lint $(if $(TESTS),test-some,test-r test-suites test-images)  ## Run linters and every suite: R, unit, chart, stages, services, models, images
 
 e2e:  ## Run the suite on a real cluster: that of the current context, or of kind (E2E='what pytest takes')
 	@tools/setup test
 	@tests/cluster/run $(E2E)
+
+test-some:
+	@tools/setup test
+	@.venv/bin/pytest $(TESTS)
+
+test-suites:
+	@tools/setup test
+	@echo "== pytest (skipped tests and the reasons are listed at the end)"
+	@.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --examples $(EXAMPLES) $(SUITES)
+
+test-images:
+	@tools/setup test
+	@echo "== pytest, the images"
+	@.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile tests/images
 
 test-r:
 	@tools/setup test

@@ -3,8 +3,9 @@
 python -m benchmarks            all of them; minutes, most of it the brms peer
 python -m benchmarks growth irt only these
 
-Every row holds what was measured, its bound or peer, and the ratio. Times are the median of several runs in turn with
-the peer, since machines are noisy; memory is the resident set as the kernel counts it. The first set-up of a bare
+Every row holds what was measured, its bound or peer, and the ratio; what is beyond its bound has a ! and makes the exit
+code 1. Times are the median of several runs in turn with the peer, since machines are noisy; memory is the resident set
+as the kernel counts it. The first set-up of a bare
 machine is not among them: it can be measured once a machine, and `tools/setup` says how long each of its parts took.
 """
 
@@ -39,12 +40,14 @@ def main() -> int:
         "Ratio",
         title=f"{platform.machine()}, {sys.version.split()[0]}",
     )
+    well = True
     for name in names:
         print(f"running {name} ...", file=sys.stderr)
         for row in importlib.import_module(f"benchmarks.{name}").rows():
-            table.add_row(name, row.what, row.measured, row.against, row.ratio)
+            table.add_row(name, row.what, row.measured, row.against, row.ratio if row.well else f"{row.ratio} !")
+            well &= row.well
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    return 0
+    return 0 if well else 1
 
 
 sys.exit(main())

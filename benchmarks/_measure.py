@@ -24,12 +24,13 @@ from seed_analytics.simulate import simulate
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `ratio` is measured / peer, so that below 1 is better."""
+    """One line of the table; `ratio` is measured / peer, so that below 1 is better; `well`: not beyond its bound."""
 
     what: str
     measured: str
     against: str
     ratio: str
+    well: bool = True
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -58,11 +59,11 @@ def beside(
 
 
 def within(what: str, value: float, bound: float, unit: str) -> Row:
-    return Row(what, f"{value:.3g} {unit}", f"bound: {bound:g} {unit}", f"{value / bound:.2g}")
+    return Row(what, f"{value:.3g} {unit}", f"bound: {bound:g} {unit}", f"{value / bound:.2g}", value <= bound)
 
 
 def none(what: str, count: int) -> Row:
-    return Row(what, f"{count}", "bound: 0", "0" if count == 0 else "inf")
+    return Row(what, f"{count}", "bound: 0", "0" if count == 0 else "inf", count == 0)
 
 
 def resident_mb(pid: int) -> float:

@@ -204,7 +204,9 @@ now <- function() proc.time()[["elapsed"]]
 #' Seconds since `started`; 0 where the clock was set back meanwhile.
 since <- function(started) max(0, now() - started)
 
-#' Tells when so many seconds are over, by a clock that nobody sets; it runs while `later` does.
+#' Tells when so many seconds are over, by a clock that nobody sets; it runs while `later` does. Its wait for
+#' events, though, follows the time of day: a clock that is set back within one may delay what is due until
+#' the next request, a probe's say.
 timer <- function(secs) {
   over <- secs <= 0
   cancel <- later::later(function() over <<- TRUE, secs)

@@ -4,10 +4,8 @@ retry_after_secs <- 5
 # A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
 # is still sending may lose the reply. Larger ones are refused unread.
 small_body_bytes <- 16 * 1024^2
-# httpuv keeps a body that is coming in in one of R's 128 connections, however long its client takes. A
-# refusal waits for a small body only while few come in, so that callers without a token hold so many and no
-# more. Of those with a token as many are let in as leaves some for the process itself.
-most_bodies_of_the_refused <- 32L
+# httpuv keeps a body that is coming in in one of R's 128 connections, however long its client takes. Those of
+# refused callers go nowhere; of the others so many are let in as leaves some for the process itself.
 most_bodies <- 100L
 reply_prefix <- "reply-" # of the files that hold the replies of fits
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
@@ -104,6 +102,7 @@ new_app <- function(service, dir, settings) {
     dir, settings$workers, settings$queue_length, settings$fit_timeout_secs, log, metrics$observe_fit
   )
   token_matches <- token_check(settings$token)
+  nowhere <- file("/dev/null", "wb")
   bodies <- body_counter()
   draining <- FALSE
 
@@ -163,22 +162,23 @@ new_app <- function(service, dir, settings) {
     if (!pool$has_room()) problem_reply("busy", "Every worker is busy and the queue is full.")
   }
 
-  waits_for_body <- function(req) {
-    body_length(req) <= small_body_bytes && bodies$count() < most_bodies_of_the_refused
-  }
-
   is_fit <- function(req) req$PATH_INFO %in% names(service$routes)
 
   on_headers <- function(req) {
     req$.began <- now()
     refusal <- refuse(req)
-    if (!is.null(refusal) && !waits_for_body(req)) return(record_reply(req, refusal))
-    if (body_length(req) > 0) bodies$let_in()
+    if (is.null(refusal)) {
+      if (body_length(req) > 0) bodies$let_in()
+      return(NULL)
+    }
+    if (body_length(req) > small_body_bytes) return(record_reply(req, refusal))
     req$.refusal <- refusal
+    req$.bodyData <- nowhere # where httpuv would open a connection at the first byte
     NULL
   }
 
   call <- function(req) {
+    if (!is.null(req$.refusal)) req$.bodyData <- NULL # which httpuv would close
     reply <- req$.refusal %||% router$call(req)
     if (!promises::is.promising(reply)) return(record_reply(req, reply))
     promises::then(reply, function(reply) record_reply(req, reply))
@@ -231,19 +231,20 @@ new_app <- function(service, dir, settings) {
 }
 
 #' Counts the bodies that are held open: those that come in, and those of fits until they are answered. One
-#' whose client has gone is closed when R collects it, which this sees to, once a second, where there are
+#' whose client has gone is closed when R collects it, which this sees to, once a second, before there are too
 #' many. httpuv asks about the heads of a burst before it opens the first body: so all that were let in within
 #' the last second count, too.
 body_counter <- function() {
+  others <- length(getAllConnections()) # standard input, output and error, and `nowhere`
   collected <- NULL
   let_in <- 0L
-  open <- function() length(getAllConnections()) - 3L # without standard input, output and error
   count <- function() {
-    if (open() >= most_bodies_of_the_refused && (is.null(collected) || collected$over())) {
+    open <- function() length(getAllConnections()) - others + let_in
+    if (open() >= most_bodies && (is.null(collected) || collected$over())) {
       gc()
       collected <<- timer(1)
     }
-    open() + let_in
+    open()
   }
   enter <- function() {
     let_in <<- let_in + 1L
@@ -303,8 +304,8 @@ has_size <- function(path, size) isTRUE(file.size(path) == size)
 
 no_room <- function() problem("unavailable", "The service's temporary folder is full; try again later.")
 
-# Connections are closed after each reply: on one that is kept, a small second reply waits about 40 ms for the
-# client's delayed acknowledgement, because the server underneath sends head and body apart.
+# Clients are told to close the connection after each reply: on one that is kept, a small second reply waits
+# about 40 ms for the client's delayed acknowledgement, because head and body are sent apart underneath.
 reply <- function(status, type, body, ...) {
   headers <- list("Content-Type" = type, Connection = "close", ...)
   if (status == 503L) headers[["Retry-After"]] <- as.character(retry_after_secs)

@@ -58,7 +58,7 @@ load_service <- function(dir, models = TRUE) {
   api$models <- new.env(parent = globalenv())
   api$models$service_dir <- dir
   for (file in model_files(dir)) {
-    if (file.exists(compiled(file))) {
+    if (isTRUE(file.mtime(compiled(file)) >= file.mtime(file))) {
       compiler::loadcmp(compiled(file), api$models)
     } else {
       sys.source(file, api$models, keep.source = FALSE)
@@ -72,7 +72,7 @@ load_service <- function(dir, models = TRUE) {
 #' Byte-compiles `R/*.R` of a service folder, as an image's build does, for `load_service()`. Otherwise every
 #' worker compiles each function when it has been called twice: a third of a second before it is ready.
 #'
-#' @param dir the service's folder; where its code changes, it must be compiled anew.
+#' @param dir the service's folder. What was changed since is read from its source.
 compile_models <- function(dir) {
   for (file in model_files(dir)) compiler::cmpfile(file, compiled(file), options = list(suppressAll = TRUE))
 }

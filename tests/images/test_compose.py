@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import DOCKER, IMAGES, SERVICES, VERSION, find_image
+from containers import DOCKER, IMAGES, SERVICES, VERSION, find_image, missing
 from docker import DockerClient
 from docker.models.images import Image
 from support import ROOT
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compose(engine: DockerClient, postgres_image: Image, folder: Path) -> Iterator[Compose]:
     """Run ``docker compose ARGV`` with the images as they were built, in a project of its own."""
     if subprocess.run([DOCKER, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"`{DOCKER} compose` is not installed")
+        missing(f"`{DOCKER} compose` is not installed")
     for name in IMAGES:
         find_image(engine, name)
     settings = {"LEARNERS": "120", "WEEKS": "12", "REPORT_DIR": str(folder), "POSTGRES_IMAGE": postgres_image.tags[0]}

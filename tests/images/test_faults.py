@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from containers import SERVICES, Containers, Service, serve
+from docker.types import Ulimit
 from fits import FITS
 
 SMALL_TMP = "exec,mode=1777,size=64m"
@@ -101,18 +103,25 @@ def test_a_reply_that_tmp_has_no_room_for_is_not_cut_short(containers: Container
 
 
 @contextmanager
-def never_finishing(service: Service, clients: int, token: str, *, body: str = "{") -> Iterator[None]:
-    """Clients that have sent their head, or a part of it and no body, and then send nothing more."""
+def never_finishing(service: Service, clients: int, token: str, *, body: str = "{", pause: float = 0) -> Iterator[None]:
+    """Clients that have sent their head and, after a pause, a first byte, or a part of the head and no body, and then
+    send nothing more.
+    """
     address = urlsplit(service.base_url)
     path = next(iter(FITS[service.name]))
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
     more = "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n" if body else ""
     with ExitStack() as stack:
+        opened = []
         for _ in range(clients):
-            client = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=10))
-            client.sendall((head + more + body).encode())
+            opened.append(stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=10)))
+            opened[-1].sendall((head + more).encode())
             # A burst would fill the kernel's queue of connections, and who comes then waits for seconds.
             time.sleep(0.01)
+        time.sleep(pause)
+        for client in opened:
+            client.sendall(body.encode())
+        time.sleep(0.5)  # the service is to see the bytes
         yield
 
 
@@ -122,10 +131,24 @@ def test_clients_that_never_finish_keep_nobody_waiting(service: Service) -> None
         assert fit(service).status_code == 200
 
 
-def test_any_number_of_clients_without_the_token_keep_nobody_waiting(service: Service) -> None:
-    with never_finishing(service, 300, "wrong"):  # R has 128 connections
+@pytest.mark.parametrize("pause", [0, 1.5], ids=["at once", "a while after the head"])
+def test_any_number_of_clients_without_the_token_keep_nobody_waiting(service: Service, pause: float) -> None:
+    with never_finishing(service, 300, "wrong", pause=pause):  # R has 128 connections
         assert healthy(service)
         assert fit(service).status_code == 200
+
+
+def test_more_half_heads_than_a_process_usually_may_open_keep_nobody_waiting(containers: Containers) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))  # of this process, their client
+    try:
+        limit = Ulimit(name="nofile", soft=1024, hard=4096)
+        service = serve(containers, "r-irt-plumber", ulimits=[limit])
+        with never_finishing(service, 1100, service.token, body=""):
+            assert healthy(service)
+            assert fit(service).status_code == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_clients_with_the_token_that_never_finish_are_too_many_until_they_are_gone(service: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -48,19 +49,19 @@ def interrupted(
     platform: Any, stage: str, lock: str, interrupt: Callable[[Any], None], *, written: bool
 ) -> tuple[int, str]:
     """Let a stage come to a lock, where it has `written` something or not; interrupt it, return its exit code and log."""
-    blocker = platform.connect()
-    blocker.autocommit = False
-    blocker.execute(lock)
-    job = platform.start(stage)
-    with platform.connect() as looking:
-        # A transaction has a number from its first row on.
-        waiting = """
-            SELECT backend_xid IS NOT NULL FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'
-        """
-        until(lambda: looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() is not None)
-        assert looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() == (written,)
-    interrupt(job)
-    blocker.close()
+    with closing(platform.connect()) as blocker:
+        blocker.autocommit = False
+        blocker.execute(lock)
+        job = platform.start(stage)
+        with platform.connect() as looking:
+            # A transaction has a number from its first row on.
+            waiting = """
+                SELECT backend_xid IS NOT NULL FROM pg_stat_activity
+                WHERE application_name = %s AND wait_event_type = 'Lock'
+            """
+            until(lambda: looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() is not None)
+            assert looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() == (written,)
+        interrupt(job)
     code = int(job.wait(timeout=DEADLINE_SECS)["StatusCode"])
     platform.wait()
     return code, job.logs().decode()

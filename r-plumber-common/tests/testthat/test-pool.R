@@ -69,7 +69,7 @@ test_that("a fit past its deadline is stopped and the worker replaced", {
 })
 
 for (shift in c(-3600, 3600)) {
-  test_that(sprintf("a clock that is set by %+d s in a fit moves no deadline", shift), {
+  test_that(sprintf("a clock that is set by %+d s in a fit moves no deadline: none goes by now()", shift), {
     set_by <- 0
     clock <- now
     utils::assignInNamespace("now", function() clock() + set_by, "seedplumber")
@@ -106,12 +106,16 @@ test_that("a worker that cannot load its models is never ready, and that is logg
   expect_true("worker_lost" %in% pool$heard$events)
 })
 
-test_that("models that were compiled are loaded as such, and answer the same", {
+test_that("compiled models are loaded as such and answer the same, unless they have changed since", {
   dir <- toy_dir("function(body) list(y = body$x + 1)", "function() NULL")
   from_source <- load_service(dir)$models$model
   utils::capture.output(compile_models(dir))
-  writeLines("stop('read from its source')", file.path(dir, "R", "model.R"))
+  file <- file.path(dir, "R", "model.R")
+  writeLines("stop('read from its source')", file)
+  Sys.setFileTime(file, file.mtime(compiled(file)))
   expect_equal(load_service(dir)$models$model(list(x = 1)), from_source(list(x = 1)))
+  Sys.setFileTime(file, file.mtime(compiled(file)) + 1)
+  expect_error(load_service(dir), "read from its source")
 })
 
 test_that("a reply that the disk has no room for is unavailable, not cut short", {
