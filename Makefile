@@ -26,6 +26,8 @@ EXAMPLES ?= 200
 
 include Makefile.images
 
+.NOTPARALLEL:  # every part begins with the same set-up
+
 .PHONY: help setup demo stop test test-some test-r test-suites test-images e2e lint format docs bench bench-builds validate clean
 
 help:  ## List the commands

@@ -62,6 +62,7 @@ def rows() -> Iterator[Row]:
             f"{seen['min_ess_bulk']:.0f}",
             f"at least {ESS_MIN}",
             f"{ESS_MIN / seen['min_ess_bulk']:.2g}",
+            seen["min_ess_bulk"] >= ESS_MIN,
         )
         yield beside(
             "the same over HTTP", marginal, "brms", lambda: fit(engine="brms", rows=sampled), runs=1, warm_up=False

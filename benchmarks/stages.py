@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from seed_analytics.local import RService
 from seed_analytics.settings import SERVICES, STAGES
 
-from benchmarks._measure import Row, simulated, stage
+from benchmarks._measure import Row, simulated, stage, within
 
 LEARNERS, WEEKS, MEMORY_MB = 10_000, 16, 300
 
@@ -24,7 +24,7 @@ def rows() -> Iterator[Row]:
             for name in STAGES:
                 wall, memory = stage(name, env)
                 what = f"{name}, {LEARNERS:,} learners, {wall:.1f} s"
-                yield Row(what, f"{memory:.0f} MB", f"bound: {MEMORY_MB} MB", f"{memory / MEMORY_MB:.2g}")
+                yield within(what, memory, MEMORY_MB, "MB")
     finally:
         for service in services.values():
             service.stop()

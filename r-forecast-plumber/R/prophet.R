@@ -129,7 +129,8 @@ wild_weeks <- function(values) {
 
 # ---- Engines
 #
-# An engine is a list of two functions of a weekly series (NA where nothing is known) and its dates.
+# An engine is a list of two functions of a weekly series (NA where nothing is known) and its dates; a third,
+# `values`, says how many independent values the deviations of some weeks hold, where these are fewer.
 # expect(values, dates, at): list(expected, inflation) for the weeks at positions `at`: the expected value,
 #   and by how much a deviation from it exceeds, in sd, the noise of one week, since the fit is uncertain
 #   too; NA where the engine knows nothing of that week.
@@ -212,6 +213,8 @@ naive_engine <- function(lag) {
     c(sum(values[near] * rev(steps)) / sum(steps), sqrt(prod(steps) / sum(steps)))
   }
   list(
+    # The deviations of n weeks in a row are n - 1 steps between them: of a pair, the same twice.
+    values = if (lag > 1L) function(weeks) length(weeks) - length(unique(weeks %% lag)),
     expect = function(values, dates, at) {
       found <- vapply(at, function(i) one(values, i), c(0, 0))
       list(expected = found[1L, ], inflation = found[2L, ])
@@ -225,6 +228,13 @@ naive_engine <- function(lag) {
       )
     }
   )
+}
+
+#' Positions of the weeks of which a week some whole years away is known, too.
+in_pairs <- function(values) {
+  known <- which(!is.na(values))
+  season <- known %% season_weeks
+  known[season %in% season[duplicated(season)]]
 }
 
 constant_engine <- list(
@@ -266,8 +276,9 @@ choose_engine <- function(calm, dates, horizon) {
     note <- "Too few weeks for Prophet to show that it forecasts better; the last value is used."
     return(chosen("naive", NULL, note))
   }
-  # an origin must have seen a year before a season can be repeated
-  tried <- setdiff(names(errors), if (min(origins) < season_weeks) "seasonal-naive")
+  # an origin must have seen a year before a season can be repeated, and enough weeks another of their season
+  seasonal <- min(origins) >= season_weeks && length(in_pairs(calm)) >= 2L * least_weeks
+  tried <- setdiff(names(errors), if (!seasonal) "seasonal-naive")
   for (name in tried) errors[[name]] <- past_error(engines[[name]], calm, dates, origins, horizon)
   prophet <- names(which.min(errors[prophets]))
   simpler <- names(which.min(errors[simple]))
@@ -293,7 +304,8 @@ past_error <- function(engine, calm, dates, origins, horizon) {
 # ---- Judgement
 
 #' Judges every week by a fit without it; up to `most_folds` weeks each have their own. A week of which the
-#' engine knows nothing is not judged, and has no say in the spread: its interval is the range of the values.
+#' engine knows nothing has no say in the spread. It is not judged, and its interval is the range of the calm
+#' weeks, unless it is wild: then by their median and the spread around that.
 #'
 #' @return list: `weeks` (data frame: week_start, value, expected, lower, upper, score, anomaly),
 #'   `residual_sd`, `quantile` (half width of the interval in robust sd).
@@ -303,8 +315,10 @@ judge_weeks <- function(series, wild, engine, threshold) {
   seen <- leave_out(calm, series$week_start, engine)
   expected <- seen$expected
   inflation <- seen$inflation
+  unknown <- is.na(inflation)
+  usable <- which(!is.na(y) & !unknown)
+  inflation[unknown & wild] <- 1
   deviation <- (y - expected) / inflation
-  usable <- which(!is.na(deviation))
   # the judged week has no say in the spread that it is judged by
   spread <- vapply(seq_along(y), function(i) robust_sd(deviation[setdiff(usable, i)]), 0)
   # nor has the furthest one by bending the fits of the others: with eight weeks it would hide itself
@@ -315,18 +329,19 @@ judge_weeks <- function(series, wild, engine, threshold) {
     from_others <- ((y - without$expected) / without$inflation)[others]
     spread[furthest] <- robust_sd(from_others[!is.na(from_others)])
   }
+  spread[unknown & wild] <- stats::mad(calm, na.rm = TRUE)
   spread <- pmax(spread, 1e-9 * max(abs(y), na.rm = TRUE), .Machine$double.xmin)
-  df <- spread_df(length(usable))
+  df <- spread_df(if (is.null(engine$values)) length(usable) else engine$values(usable))
   tail <- stats::pt(-abs(deviation / spread), df, log.p = TRUE)
   score <- -sign(deviation) * stats::qnorm(tail, log.p = TRUE)
   quantile <- -stats::qt(stats::pnorm(-threshold), df) # by the lower tail, which does not end at 1
   half_width <- quantile * spread * inflation
-  unknown <- is.na(inflation)
+  unjudged <- is.na(inflation)
   list(
     weeks = data.frame(
       week_start = series$week_start, value = y, expected = expected,
-      lower = replace(expected - half_width, unknown, min(y, na.rm = TRUE)),
-      upper = replace(expected + half_width, unknown, max(y, na.rm = TRUE)),
+      lower = replace(expected - half_width, unjudged, min(calm, na.rm = TRUE)),
+      upper = replace(expected + half_width, unjudged, max(calm, na.rm = TRUE)),
       score = score, anomaly = !is.na(score) & abs(score) > threshold
     ),
     residual_sd = robust_sd(deviation[usable]),

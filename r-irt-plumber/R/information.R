@@ -150,23 +150,28 @@ parameter_covariance <- function(information, parameters, design) {
   if (is.null(root) || min(Matrix::diag(root)) <= 1e-6 * max(Matrix::diag(root))) {
     return(NULL)
   }
-  covariance <- Matrix::chol2inv(root)
-  anchored <- length(design$population) > 0 && length(design$slopes) > 0
-  if (anchored && !is.null(design$prior)) with_moving_prior(covariance, parameters, design) else covariance
+  Matrix::chol2inv(root)
 }
 
 #' With held anchors the prior of the slopes moves with the sd u of ability, which the information M takes as
 #' given. The equations that the estimates solve have the derivatives M - c e_u', c being that of the prior's
-#' gradient by u; so their covariance is K M K' with K = (M - c e_u')^-1 (White 1982), here by the formula of
-#' Sherman & Morrison (1950).
+#' gradient by u; so their covariance is K M K' with K = (M - c e_u')^-1 (White 1982): by the formula of
+#' Sherman & Morrison (1950) that of `parameter_covariance()` and a matrix of rank 2, kept as its vectors.
 #' @param covariance inverse of M.
-with_moving_prior <- function(covariance, parameters, design) {
+#' @return function of a matrix of derivatives (quantities x parameters): what their variances have beside
+#'   those of `covariance`.
+moving_prior_variance <- function(covariance, parameters, design) {
+  if (is.null(design$prior) || length(design$population) == 0 || length(design$slopes) == 0) {
+    return(function(jacobian) 0)
+  }
   sd_at <- design$population[2]
   by_sd <- numeric(design$n_parameters)
   by_sd[design$slopes] <- 1 / (design$prior$sdlog^2 * parameters[design$slopes] * parameters[sd_at])
   shift <- as.vector(covariance %*% by_sd)
   own <- as.vector(covariance[, sd_at])
   by <- 1 - shift[sd_at]
-  both <- outer(shift, own)
-  covariance + (both + t(both)) / by + own[sd_at] * outer(shift, shift) / by^2
+  function(jacobian) {
+    shifted <- as.vector(jacobian %*% shift) / by
+    2 * shifted * as.vector(jacobian %*% own) + own[sd_at] * shifted^2
+  }
 }

@@ -27,6 +27,7 @@ report_items <- function(parameters, covariance, design, scale) {
   i <- seq_len(n)
   slope_at <- rep_len(design$slopes, n)
   by_scale <- length(design$population) > 0
+  more <- moving_prior_variance(covariance, parameters, design)
   se <- function(by_slope, by_intercept, by_mean, by_sd) {
     jacobian <- Matrix::sparseMatrix(
       i = c(i, i, if (by_scale) c(i, i)),
@@ -34,7 +35,7 @@ report_items <- function(parameters, covariance, design, scale) {
       x = c(by_slope, by_intercept, if (by_scale) c(by_mean, by_sd)),
       dims = c(n, design$n_parameters)
     )
-    sqrt(Matrix::rowSums((jacobian %*% covariance) * jacobian))
+    sqrt(Matrix::rowSums((jacobian %*% covariance) * jacobian) + more(jacobian))
   }
   zero <- numeric(n)
   reported$se_a <- se(zero + 1 / scale[1], zero, zero, -a / scale[1]^2)

@@ -4,8 +4,9 @@ retry_after_secs <- 5
 # A refusal of a body up to this size waits until the body has arrived: a connection closed on a client that
 # is still sending may lose the reply. Larger ones are refused unread.
 small_body_bytes <- 16 * 1024^2
-# httpuv keeps a body that is coming in in one of R's 128 connections, however long its client takes. Those of
-# refused callers go nowhere; of the others so many are let in as leaves some for the process itself.
+# A body that is coming in is kept in one of R's 128 connections, however long its client takes: from its head
+# on, so that they can be counted, and not from its first byte on, as httpuv would. Those of refused callers
+# go nowhere; of the others so many are let in as leaves some for the process itself.
 most_bodies <- 100L
 reply_prefix <- "reply-" # of the files that hold the replies of fits
 get_routes <- c("/healthz", "/readyz", "/metrics", "/openapi.json")
@@ -151,7 +152,7 @@ new_app <- function(service, dir, settings) {
       problem_reply("too-large", "The body's length is not declared: send Content-Length.")
     } else if (length > most) {
       problem_reply("too-large", sprintf("The body has %.0f bytes; at most %.0f are taken.", length, most))
-    } else if (length > 0 && bodies$count() >= most_bodies) {
+    } else if (length > 0 && bodies() >= most_bodies) {
       problem_reply("busy", "Too many requests are coming in.")
     }
   }
@@ -168,12 +169,12 @@ new_app <- function(service, dir, settings) {
     req$.began <- now()
     refusal <- refuse(req)
     if (is.null(refusal)) {
-      if (body_length(req) > 0) bodies$let_in()
+      if (body_length(req) > 0) req$.bodyData <- file(open = "w+b", encoding = "UTF-8") # as httpuv would
       return(NULL)
     }
     if (body_length(req) > small_body_bytes) return(record_reply(req, refusal))
     req$.refusal <- refusal
-    req$.bodyData <- nowhere # where httpuv would open a connection at the first byte
+    req$.bodyData <- nowhere
     NULL
   }
 
@@ -232,25 +233,18 @@ new_app <- function(service, dir, settings) {
 
 #' Counts the bodies that are held open: those that come in, and those of fits until they are answered. One
 #' whose client has gone is closed when R collects it, which this sees to, once a second, before there are too
-#' many. httpuv asks about the heads of a burst before it opens the first body: so all that were let in within
-#' the last second count, too.
+#' many.
 body_counter <- function() {
   others <- length(getAllConnections()) # standard input, output and error, and `nowhere`
   collected <- NULL
-  let_in <- 0L
-  count <- function() {
-    open <- function() length(getAllConnections()) - others + let_in
+  open <- function() length(getAllConnections()) - others
+  function() {
     if (open() >= most_bodies && (is.null(collected) || collected$over())) {
       gc()
       collected <<- timer(1)
     }
     open()
   }
-  enter <- function() {
-    let_in <<- let_in + 1L
-    later::later(function() let_in <<- let_in - 1L, 1)
-  }
-  list(count = count, let_in = enter)
 }
 
 #' A function of the Authorization header. The comparison takes as long wherever the token differs: digests

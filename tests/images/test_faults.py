@@ -151,8 +151,11 @@ def test_more_half_heads_than_a_process_usually_may_open_keep_nobody_waiting(con
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_clients_with_the_token_that_never_finish_are_too_many_until_they_are_gone(service: Service) -> None:
-    with never_finishing(service, 150, service.token):
+@pytest.mark.parametrize("pause", [0, 1.5], ids=["at once", "a while after the head"])
+def test_clients_with_the_token_that_never_finish_are_too_many_until_they_are_gone(
+    service: Service, pause: float
+) -> None:
+    with never_finishing(service, 150, service.token, pause=pause):
         assert healthy(service)
         assert_problem(fit(service), 503)
     service.wait(lambda: fit(service).status_code == 200, "it fits again")

@@ -103,12 +103,46 @@ test_that("where last year is the forecast, weeks are judged by it, and only tho
     expect_equal(is.na(quiet$weeks$score), !partner)
     expect_gt(quiet$residual_sd, noise * sqrt(2) / 2)
     expect_lt(quiet$residual_sd, noise * sqrt(2) * 2)
-    expect_lt(mean(quiet$weeks$anomaly), 0.08)
+    expect_lt(mean(quiet$weeks$anomaly[partner]), 0.08)
     odd <- judge(replace(ordinary, 5, ordinary[5] + 20 * noise))$weeks
     expect_true(odd$anomaly[5])
     expect_lt(mean(odd$anomaly[-c(5, 57, 109)], na.rm = TRUE), 0.08)
     outside <- odd$value < odd$lower | odd$value > odd$upper
     expect_equal(odd$anomaly, outside)
+  }
+})
+
+test_that("judged by last year, ordinary weeks are flagged at about the stated rate", {
+  set.seed(18)
+  stated <- 2 * stats::pnorm(-2.5)
+  for (n in c(68, 104)) {
+    flagged <- replicate(150, {
+      weeks <- judge_weeks(weeks_of(stats::rnorm(n)), rep(FALSE, n), engines[["seasonal-naive"]], 2.5)$weeks
+      mean(weeks$anomaly[!is.na(weeks$score)])
+    })
+    expect_lt(mean(flagged), stated + 3 * stats::sd(flagged) / sqrt(length(flagged)))
+    expect_gt(mean(flagged), stated / 4)
+  }
+})
+
+test_that("an enormous week without one a year away is found, and has no say in the others' intervals", {
+  set.seed(19)
+  value <- 10 + stats::rnorm(80)
+  for (at in list(40, c(5, 57))) {
+    series <- weeks_of(replace(value, at, 500))
+    judged <- judge_weeks(series, seq_along(value) %in% at, engines[["seasonal-naive"]], 2.5)$weeks
+    expect_true(all(judged$anomaly[at]))
+    expect_lt(max(judged$upper[is.na(judged$score)]), 20)
+  }
+})
+
+test_that("last year is tried only where enough weeks have one", {
+  set.seed(20)
+  for (known in list(c(1:10, 97:104), 85:104)) {
+    fit <- forecast_of(replace(rep(NA_real_, 104), known, stats::rnorm(length(known))))
+    expect_true(is.na(fit$metrics$mae_seasonal_naive))
+    expect_false(fit$engine == "seasonal-naive")
+    expect_true(all(is.finite(fit$forecast$yhat)))
   }
 })
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 from seed_analytics.clients import client
@@ -81,11 +82,13 @@ def publish(run: Run[ProphetSettings], forecasts: dict[str, Any]) -> None:
             metrics=fit["metrics"] | {"engine": fit["engine"], "warnings": fit["warnings"], "seed": fit["seed"]},
         )
         history = fit["history"]
-        weeks = len(history["week_start"])
+        # Of a week that has a value and no score nothing is said; what was found before stays.
+        judged = [s is not None or v is None for s, v in zip(history["score"], history["value"], strict=True)]
         score = [s if odd else None for s, odd in zip(history["score"], history["anomaly"], strict=True)]
+        weeks = len(score)
         own = {"metric": [fit["metric"]] * weeks, "run_id": [run.run_id] * weeks, "score": score}
         for name in names:
-            incoming[name] += own.get(name) or history[name]
+            incoming[name] += compress(own.get(name) or history[name], judged)
     run.merge("anomalies", incoming, "forecast_prophet/merge_anomalies.sql")
     found = sum(score is not None for score in incoming["score"])
     run.log.info(f"Updated anomalies: {found} week(s) of {len(incoming['score'])} not as expected")
