@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from seed_analytics.local import Postgres, RService
 from seed_analytics.report import render
 from seed_analytics.settings import MODEL_STAGES, STAGES
 from seed_analytics.simulate import simulate
+from seed_analytics.stages import forecast_prophet
 from sklearn.metrics import adjusted_rand_score
 from support import TABLES, Database, copy_of, run_with, shuffle
 
@@ -519,6 +521,28 @@ def test_anomaly_that_was_none_is_withdrawn(simulated: Database, run: Run) -> No
         )
     assert run(simulated, "forecast-prophet") == ExitCode.OK
     assert simulated("SELECT count(*) FROM anomalies WHERE week_start = %s AND value < -0.8", week) == [(0,)]
+
+
+def test_anomaly_of_a_week_that_is_no_longer_judged_stays(
+    simulated: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week = simulated("SELECT (date_trunc('week', now()) - interval '3 weeks')::date")[0][0]
+    simulated("""UPDATE weekly_kpi SET kpis = kpis || '{"I_t": -0.9}' WHERE week_start = %s AND kpis ? 'I_t'""", week)
+    assert run(simulated, "forecast-prophet") == ExitCode.OK
+    before = simulated("SELECT * FROM anomalies WHERE week_start = %s", week)
+    assert before
+    real = forecast_prophet.STAGE
+
+    def unjudged(run: Any, data: Any) -> Any:  # as where the forecast is last year's value, which the week has not
+        forecasts = real.fit(run, data)
+        for fit in forecasts["fits"]:
+            weeks = len(fit["history"]["score"])
+            fit["history"] |= {"score": [None] * weeks, "anomaly": [False] * weeks}
+        return forecasts
+
+    monkeypatch.setattr(forecast_prophet, "STAGE", replace(real, fit=unjudged))
+    assert run(simulated, "forecast-prophet") == ExitCode.OK
+    assert simulated("SELECT * FROM anomalies WHERE week_start = %s", week) == before
 
 
 @pytest.mark.parametrize("stage", MODEL_STAGES)
