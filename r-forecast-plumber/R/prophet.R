@@ -336,7 +336,7 @@ judge_weeks <- function(series, wild, engine, threshold) {
   score <- -sign(deviation) * stats::qnorm(tail, log.p = TRUE)
   quantile <- -stats::qt(stats::pnorm(-threshold), df) # by the lower tail, which does not end at 1
   half_width <- quantile * spread * inflation
-  unjudged <- is.na(inflation)
+  unjudged <- unknown & !wild
   list(
     weeks = data.frame(
       week_start = series$week_start, value = y, expected = expected,

@@ -168,16 +168,17 @@ fit_fittable <- function(responses, body, held) {
 #' on from it may swing for ever.
 #' @return as of `fit_em()`, with the `design` whose prior is in place.
 fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
-  in_unit <- !is.null(design$prior) && length(design$population) > 0 && length(design$slopes) > 0
+  fit_from <- function(start) fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
+  if (!prior_moves(design)) return(c(fit_from(start), list(design = design)))
   sd_at <- design$population[2]
   unit <- start[sd_at]
   n_iterations <- 0L
   for (round in seq_len(most_rounds)) {
-    if (in_unit) design$prior$meanlog <- body$prior_a$meanlog + log(unit)
-    fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
+    design$prior$meanlog <- body$prior_a$meanlog + log(unit)
+    fit <- fit_from(start)
     n_iterations <- n_iterations + fit$n_iterations
     off <- log(fit$parameters[sd_at] / unit)
-    settled <- !in_unit || abs(off) < max(1e-4, body$tolerance)
+    settled <- abs(off) < max(1e-4, body$tolerance)
     if (settled || !fit$converged) break
     step <- if (round == 1L) off / 2 else off * last_step / (last_off - off)
     step <- if (is.finite(step)) max(-.5, min(.5, step)) else off / 2

@@ -71,6 +71,11 @@ model_design <- function(n_items, model, anchor = integer(), a = numeric(), b = 
   )
 }
 
+#' Whether the prior on slopes moves with the sd of ability: it does where anchors are held.
+prior_moves <- function(design) {
+  !is.null(design$prior) && length(design$population) > 0 && length(design$slopes) > 0
+}
+
 expand <- function(parameters, design) {
   slope <- intercept <- numeric(design$n_items)
   slope[design$free] <- parameters[design$slopes]

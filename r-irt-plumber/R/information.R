@@ -161,9 +161,7 @@ parameter_covariance <- function(information, parameters, design) {
 #' @return function of a matrix of derivatives (quantities x parameters): what their variances have beside
 #'   those of `covariance`.
 moving_prior_variance <- function(covariance, parameters, design) {
-  if (is.null(design$prior) || length(design$population) == 0 || length(design$slopes) == 0) {
-    return(function(jacobian) 0)
-  }
+  if (!prior_moves(design)) return(function(jacobian) 0)
   sd_at <- design$population[2]
   by_sd <- numeric(design$n_parameters)
   by_sd[design$slopes] <- 1 / (design$prior$sdlog^2 * parameters[design$slopes] * parameters[sd_at])

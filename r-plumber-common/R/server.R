@@ -236,12 +236,12 @@ new_app <- function(service, dir, settings) {
 #' many.
 body_counter <- function() {
   others <- length(getAllConnections()) # standard input, output and error, and `nowhere`
-  collected <- NULL
+  pause <- timer(0)
   open <- function() length(getAllConnections()) - others
   function() {
-    if (open() >= most_bodies && (is.null(collected) || collected$over())) {
+    if (open() >= most_bodies && pause$over()) {
       gc()
-      collected <<- timer(1)
+      pause <<- timer(1)
     }
     open()
   }

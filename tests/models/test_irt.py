@@ -229,11 +229,11 @@ def test_memphis_first_attempts_are_the_direct_maximum(models: Callable[[str], A
 @pytest.fixture(scope="module")
 def sparse(calibrate: Callable[..., dict[str, Any]]) -> dict[str, tuple[Floats, Floats]]:
     """Errors and standard errors of a, b, theta: 16 times 50 items of about 80 answers, with the stage's default prior."""
-    prior = {"meanlog": 0, "sdlog": IrtSettings.model_fields["mirt_prior_a_sdlog"].default}
+    prior = prior_of(IrtSettings.model_fields["mirt_prior_a_sdlog"].default)
     found: dict[str, list[Floats]] = {"a": [], "b": [], "theta": []}
     for seed in range(16):
         answers, *truth, theta = simulate_known(400, 50, 10, seed=200 + seed)
-        fit = calibrate(answers, prior_a=prior)
+        fit = calibrate(answers, **prior)
         assert fit["items"]["item_id"] == [f"i{item:03d}" for item in range(50)]
         for name, true in zip("ab", truth, strict=True):
             found[name].append(np.array([np.subtract(fit["items"][name], true), fit["items"][f"se_{name}"]]))
@@ -256,9 +256,8 @@ def test_errors_of_items_with_80_answers_and_the_default_prior(
     assert np.sqrt(np.mean(error**2)) < root_mean_square
 
 
-@pytest.mark.parametrize(
-    ("name", "most"), [("a", 0.985), ("b", 0.97), ("theta", 0.97)]
-)  # the prior is wider than these a
+# The prior is wider than these a.
+@pytest.mark.parametrize(("name", "most"), [("a", 0.985), ("b", 0.97), ("theta", 0.97)])
 def test_coverage_with_80_answers_an_item_and_the_default_prior(
     sparse: dict[str, tuple[Floats, Floats]], name: str, most: float
 ) -> None:
