@@ -46,7 +46,7 @@ service(
         abilities = abilities,
         linking = nullable(record(
           method = choice("fixed", "mean-sigma"), n_anchors = integer(min = 2), slope = number(above = 0),
-          intercept = number(), rmse = number(min = 0)
+          intercept = number(), rmse = number(min = 0), drift = number(min = 0)
         )),
         population = record(mean = number(), sd = number(above = 0)),
         fit = record(

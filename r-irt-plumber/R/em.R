@@ -225,7 +225,8 @@ fit_em <- function(blocks, design, grid, tolerance, max_iterations, start = NULL
     }
     change <- first$parameters - current
     curvature <- second$parameters - first$parameters - change
-    length <- min(-1, -sqrt(sum(change^2) / sum(curvature^2)))
+    # After two equal changes (steps at their limit, say) there is nothing to extrapolate, and 0 * Inf is NaN.
+    length <- if (any(curvature != 0)) min(-1, -sqrt(sum(change^2) / sum(curvature^2))) else -1
     best <- second
     current <- feasible(current - 2 * length * change + length^2 * curvature, second$parameters, design)
   }

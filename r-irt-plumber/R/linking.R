@@ -82,11 +82,17 @@ mean_sigma_of <- function(anchors, item_id, standard) {
 }
 
 #' How the scale was linked. `rmse` is that of the anchors' difficulties after linking against those given (0
-#' where they are held): large where anchors have drifted.
+#' where they are held), `drift` the sd of their movement: what is left of `rmse` without the sampling error
+#' of the estimates (Hedges & Olkin 1985, section 9.B; the line takes two degrees of freedom, and the old
+#' difficulties are taken as known). The same whether an item has thirty answers or thousands.
 linking_summary <- function(method, scale, anchors, items) {
-  estimated <- items$b[match(anchors$item_id, items$item_id)]
+  at <- match(anchors$item_id, items$item_id, nomatch = 0)
+  moved <- items$b[at] - anchors$b[at > 0]
+  n <- length(moved)
+  sampling <- mean(items$se_b[at]^2)
+  beyond <- if (n > 2) sum(moved^2) / (n - 2) - if (is.na(sampling)) 0 else sampling else 0
   list(
-    method = method, n_anchors = sum(!is.na(estimated)), slope = scale[1], intercept = scale[2],
-    rmse = sqrt(mean((estimated - anchors$b)^2, na.rm = TRUE))
+    method = method, n_anchors = n, slope = scale[1], intercept = scale[2],
+    rmse = sqrt(mean(moved^2)), drift = sqrt(max(0, beyond))
   )
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -376,6 +376,7 @@ def test_answers_that_cannot_be_fitted_are_refused_in_words(
     prior=st.booleans(),
     anchored=st.sampled_from([None, "fixed", "mean-sigma"]),
 )
+@example(answers=[[0.0] * 5, [0.0] * 5, [0.0, 0.0, 1.0, 1.0, 1.0]], model="1PL", prior=False, anchored=None)
 @budget(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_answers_are_fitted_or_refused(
     models: Callable[[str], Any], answers: list[list[float]], model: str, prior: bool, anchored: str | None

@@ -27,7 +27,7 @@ def irt_fit(**changes: Any) -> dict[str, Any]:
         },
         "excluded": {"item_id": [], "reason": []},
         "fit": {"reliability": 0.8, "n_dependent_pairs": 0},
-        "linking": {"slope": 1.0, "rmse": 0.1},
+        "linking": {"slope": 1.0, "drift": 0.1},
     }
     return fit | changes
 
@@ -169,12 +169,12 @@ def test_reliability_at_the_threshold_orders_two_learners_as_its_comment_says() 
     [
         ({"fit": {"reliability": gates.RELIABILITY_MIN, "n_dependent_pairs": 0}}, True),
         ({"fit": {"reliability": gates.RELIABILITY_MIN - 1e-9, "n_dependent_pairs": 0}}, False),
-        ({"linking": {"slope": gates.LINKING_SLOPE[0], "rmse": 0}}, True),
-        ({"linking": {"slope": gates.LINKING_SLOPE[0] - 1e-9, "rmse": 0}}, False),
-        ({"linking": {"slope": gates.LINKING_SLOPE[1], "rmse": 0}}, True),
-        ({"linking": {"slope": gates.LINKING_SLOPE[1] + 1e-9, "rmse": 0}}, False),
-        ({"linking": {"slope": 1, "rmse": gates.LINKING_RMSE_MAX}}, True),
-        ({"linking": {"slope": 1, "rmse": gates.LINKING_RMSE_MAX + 1e-9}}, False),
+        ({"linking": {"slope": gates.LINKING_SLOPE[0], "drift": 0}}, True),
+        ({"linking": {"slope": gates.LINKING_SLOPE[0] - 1e-9, "drift": 0}}, False),
+        ({"linking": {"slope": gates.LINKING_SLOPE[1], "drift": 0}}, True),
+        ({"linking": {"slope": gates.LINKING_SLOPE[1] + 1e-9, "drift": 0}}, False),
+        ({"linking": {"slope": 1, "drift": gates.LINKING_DRIFT_MAX}}, True),
+        ({"linking": {"slope": 1, "drift": gates.LINKING_DRIFT_MAX + 1e-9}}, False),
         ({"linking": None}, True),
         ({"fit": {"reliability": None, "n_dependent_pairs": 0}}, True),
     ],

@@ -180,3 +180,13 @@ test_that("with more than a thousand items, what is left out is said", {
   expect_null(notes(1000))
   expect_match(notes(1001), "more than 1000 items")
 })
+
+test_that("without a prior, answers that ability decides alone have no maximum, and are not called a fit", {
+  decided <- data.frame(
+    user_id = rep(c("u1", "u2", "u3"), each = 5), item_id = sprintf("i%d", 1:5), correct = 0L
+  )
+  decided$correct[decided$user_id == "u3" & decided$item_id %in% c("i3", "i4", "i5")] <- 1L
+  fit <- calibrate(decided, model = "1PL", min_answers = 2, max_iterations = 40)
+  expect_true(all(is.finite(fit$items$b)))
+  expect_false(fit$determined && fit$converged)
+})

@@ -43,11 +43,38 @@ test_that("mean-sigma recovers the scale", {
   expect_equal(fit$linking$intercept, .8, tolerance = .1)
   expect_equal(fit$linking$slope, 1.4, tolerance = .1)
   expect_lt(fit$linking$rmse, .15)
+  expect_lt(fit$linking$drift, .1)
   estimated <- fit$items$b[match(anchors$item_id, fit$items$item_id)]
   expect_equal(mean(estimated), mean(anchors$b))
   expect_equal(stats::sd(estimated), stats::sd(anchors$b))
   theta <- cohort$theta[as.integer(substring(fit$abilities$user_id, 2))]
   expect_lt(abs(mean(fit$abilities$theta - theta)), .06)
+})
+
+drift_of <- function(n_users, n_items, n_each, moved, seeds, n_anchors = n_items %/% 5) {
+  vapply(seeds, function(seed) {
+    few <- simulate_answers(n_users, n_items, n_each, seed)
+    known <- few$items[seq_len(n_anchors), ]
+    known$b <- known$b + stats::rnorm(n_anchors, 0, moved)
+    fit <- calibrate(few$responses, anchors = known, prior_a = list(meanlog = 0, sdlog = .5))
+    unlist(fit$linking[c("rmse", "drift")])
+  }, c(rmse = 0, drift = 0))
+}
+
+test_that("few answers alone are no drift: it is rarely above the gate's .5 where rmse is often", {
+  stayed <- drift_of(150, 200, 40, moved = 0, seeds = 1:30)
+  expect_gt(mean(stayed["rmse", ] > .5), .1)
+  expect_lt(mean(stayed["drift", ] > .5), .1)
+})
+
+test_that("the drift of moved anchors is the sd of their movement", {
+  moved <- drift_of(1000, 100, 40, moved = .7, seeds = 1:6, n_anchors = 40)
+  expect_equal(mean(moved["drift", ]), .7, tolerance = .1)
+})
+
+test_that("two anchors always fit a line, which is no drift; three that moved do not", {
+  expect_equal(drift_of(400, 20, 10, moved = 1, seeds = 1, n_anchors = 2)[["drift", 1]], 0)
+  expect_gt(drift_of(400, 20, 10, moved = 1, seeds = 1, n_anchors = 3)[["drift", 1]], .1)
 })
 
 test_that("linking moves parameters, abilities and errors by one line and the likelihood not at all", {

@@ -239,7 +239,7 @@ def _found(
                 "Linking",
                 shown(linking.get("method", NONE)),
                 f"{things(linking.get('n_anchors'), 'anchor item')}: slope {number(linking.get('slope'), 3)}, "
-                f"intercept {number(linking.get('intercept'), 3)}",
+                f"intercept {number(linking.get('intercept'), 3)}, drift {number(linking.get('drift'), 2)}",
             )
         )
     else:

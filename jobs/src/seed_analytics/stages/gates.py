@@ -27,7 +27,7 @@ CALIBRATED_MIN = 0.5  # share of the answered items
 # with probability 1/2 + asin(sqrt(reliability)) / pi (bivariate normal): 68 % here, where chance alone has 50 %.
 RELIABILITY_MIN = 0.3
 LINKING_SLOPE = (0.5, 2.0)  # unit of ability by the anchors, against the calibrated learners' own
-LINKING_RMSE_MAX = 0.5  # how far anchors are from their old difficulties, in units of those
+LINKING_DRIFT_MAX = 0.5  # sd of the anchors' movement beyond sampling error, in units of their old difficulties
 A_USUAL = (0.2, 4.0)  # discrimination that tests show
 SE_B_MAX, VAGUE_SHARE = 1.0, 0.1  # difficulty known to a standard deviation of ability; share of items beyond it
 
@@ -68,10 +68,10 @@ def _linking_faults(linking: dict[str, Any] | None) -> list[str]:
         faults.append(
             f"The anchors have another unit than before: slope {linking['slope']:.2f}, outside {LINKING_SLOPE}"
         )
-    if linking and linking["rmse"] > LINKING_RMSE_MAX:
+    if linking and linking["drift"] > LINKING_DRIFT_MAX:
         faults.append(
-            f"The anchors have moved against each other: {linking['rmse']:.2f} from their known difficulties on the "
-            f"anchors' own scale, above {LINKING_RMSE_MAX}. Has an anchor item been changed?"
+            f"The anchors have moved against each other: by {linking['drift']:.2f} (sd, beyond sampling error) on "
+            f"their own scale, above {LINKING_DRIFT_MAX}. Has an anchor item been changed?"
         )
     return faults
 
