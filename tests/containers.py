@@ -19,6 +19,8 @@ from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.models.images import Image
 from support import ROOT
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "jobs/pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 DOCKER = os.environ.get("DOCKER", "docker")
@@ -36,7 +38,6 @@ RESTRICTED: Mapping[str, Any] = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
     "pids_limit": 256,
-    "detach": True,
 }
 
 
@@ -72,6 +73,11 @@ def missing(why: str) -> NoReturn:
     pytest.skip(why)
 
 
+def reap_ourselves() -> None:
+    """Do without the reaper of testcontainers, which needs an image of its own: whoever starts a container ends it."""
+    testcontainers_config.ryuk_disabled = True
+
+
 def find_image(engine: docker.DockerClient, name: str) -> Image:
     """Return an image that `make images` has built."""
     reference = f"{REGISTRY}{name}:{VERSION}"
@@ -94,16 +100,25 @@ class Containers(AbstractContextManager["Containers"]):
 
     def __init__(self, engine: docker.DockerClient) -> None:
         self._engine = engine
-        self._started: list[Container] = []
+        self._started: list[DockerContainer] = []
 
     def start(self, image: Image | str, *command: str, **options: Any) -> Container:
         """Start a restricted container, ours with the chart's limits; `options` are docker-py's, laid over these."""
         if isinstance(image, str):
             options = limits(image) | options
             image = find_image(self._engine, image)
-        container = self._engine.containers.run(image.id, list(command) or None, **{**RESTRICTED, **options})
+        reap_ourselves()
+        container = DockerContainer(str(image.id), name=options.pop("name", None))
+        if command:
+            container.with_command(list(command))
+        # What testcontainers passes on by itself may be given once only.
+        container.env = options.pop("environment", {})
+        container.ports = options.pop("ports", {})
+        container.tmpfs = options.pop("tmpfs", {})
+        container.volumes = options.pop("volumes", {})
+        container.with_kwargs(**{**RESTRICTED, **options})
         self._started.append(container)
-        return container
+        return container.start().get_wrapped_container()
 
     def run(self, image: Image | str, *command: str, **options: Any) -> Ended:
         """Run a restricted container to its end."""
@@ -118,7 +133,7 @@ class Containers(AbstractContextManager["Containers"]):
     def __exit__(self, *_: object) -> None:
         """Remove every container that was started, with its volumes."""
         for container in self._started:
-            container.remove(force=True, v=True)
+            container.stop()
 
 
 @dataclass

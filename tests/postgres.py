@@ -13,10 +13,10 @@ from typing import Self
 
 import docker
 import pytest
+from containers import reap_ourselves
 from docker.errors import DockerException, ImageNotFound
 from seed_analytics.local import Postgres
 from testcontainers.community.postgres import PostgresContainer
-from testcontainers.core.config import testcontainers_config
 
 DEFAULT_IMAGE = "postgres:17"
 MODES = ("auto", "container", "embedded")
@@ -84,8 +84,7 @@ class ContainerPostgres:
 
     def __enter__(self) -> Self:
         """Start the server, pulling its image where that is not here, and wait until it answers."""
-        # The reaper of testcontainers needs an image of its own; this session ends what it starts.
-        testcontainers_config.ryuk_disabled = True
+        reap_ourselves()
         try:
             self._container.start()
         except ImageNotFound:

@@ -36,7 +36,9 @@ def test_verify_finds_nothing_wrong(platform: Any, finished: dict[str, Ended]) -
 def test_the_report_is_written_where_it_is_mounted(platform: Any, finished: dict[str, Ended], tmp_path: Path) -> None:
     assert finished
     tmp_path.chmod(0o777)
-    ended = platform.run("report", "--report-path", "/report/report.html", volumes=[f"{tmp_path}:/report"])
+    ended = platform.run(
+        "report", "--report-path", "/report/report.html", volumes={str(tmp_path): {"bind": "/report", "mode": "rw"}}
+    )
     assert ended.code == 0, ended.output
     assert "<svg" in (tmp_path / "report.html").read_text()
 
@@ -49,5 +51,5 @@ def test_with_next_to_no_room_in_tmp_it_succeeds(
     tmp_path.chmod(0o777)
     argv = (command, "--report-path", "/report/report.html") if command == "report" else (command,)
     small = {"/tmp": "mode=1777,size=4k"}  # noqa: S108 - in the container
-    ended = platform.run(*argv, tmpfs=small, volumes=[f"{tmp_path}:/report"])
+    ended = platform.run(*argv, tmpfs=small, volumes={str(tmp_path): {"bind": "/report", "mode": "rw"}})
     assert ended.code == 0, ended.output
