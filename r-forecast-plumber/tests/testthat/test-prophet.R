@@ -125,6 +125,22 @@ test_that("judged by last year, ordinary weeks are flagged at about the stated r
   }
 })
 
+test_that("every week is left out once, and never together with those some years away", {
+  left_out <- list()
+  recorder <- list(expect = function(values, dates, at) {
+    expect_identical(which(is.na(values)), at)
+    left_out[[length(left_out) + 1]] <<- at
+    list(expected = 0 * at, inflation = 1 + 0 * at)
+  })
+  for (n in c(8, 27, 28, 104, 1040)) {
+    left_out <- list()
+    leave_out(rep(1, n), as.Date("2024-01-01") + 7 * seq_len(n), recorder)
+    expect_setequal(unlist(left_out), seq_len(n))
+    expect_identical(lengths(left_out), tabulate((seq_len(n) - 1) %% min(n, most_folds) + 1))
+    expect_false(any(vapply(left_out, function(at) any(duplicated(at %% season_weeks)), NA)))
+  }
+})
+
 test_that("an enormous week without one a year away is found, and has no say in the others' intervals", {
   set.seed(19)
   value <- 10 + stats::rnorm(80)
