@@ -7,8 +7,10 @@
 #' @param n,correct items x nodes: expected answers and right answers.
 #' @return data frame: `infit`, `outfit` (>= 0).
 item_fit <- function(n, correct, items, grid) {
-  right <- stats::plogis(outer(items$slope, grid$z) + items$intercept)
-  wrong <- 1 - right
+  # Beyond, `wrong` would be 0, and what rounding leaves of n - correct weigh more than answers do.
+  log_odds <- pmax(pmin(outer(items$slope, grid$z) + items$intercept, 30), -30)
+  right <- stats::plogis(log_odds)
+  wrong <- stats::plogis(-log_odds)
   data.frame(
     infit = rowSums(correct * wrong^2 + (n - correct) * right^2) / rowSums(n * right * wrong),
     outfit = rowSums(correct * wrong / right + (n - correct) * right / wrong) / rowSums(n)

@@ -6,13 +6,13 @@ write_value <- function(spec, x, path = "") UseMethod("write_value")
 mismatch <- function(path, message) stop(sprintf("the reply's field '%s' %s", path, message), call. = FALSE)
 
 write_value.spec_scalar <- function(spec, x, path = "") {
-  if (is.null(x)) return(NULL)
   if (!is.atomic(x) || length(x) != 1L) mismatch(path, "must be one value")
-  jsonlite::unbox(write_vector(x))
+  jsonlite::unbox(write_vector(spec, x, path))
 }
 
 write_value.spec_nullable <- function(spec, x, path = "") {
-  if (is.null(x)) NULL else write_value(spec$inner, x, path)
+  if (is.null(x)) return(NULL)
+  if (inherits(spec, "spec_scalar")) NextMethod() else write_value(spec$inner, x, path)
 }
 
 write_value.spec_optional <- function(spec, x, path = "") write_value(spec$inner, x, path)
@@ -43,11 +43,15 @@ write_value.spec_columns <- function(spec, x, path = "") {
   if (length(missing)) mismatch(child(path, missing[1L]), "is missing")
   x <- as.list(x)
   if (length(unique(lengths(x))) > 1L) mismatch(path, "has columns of unequal length")
-  lapply(x, write_vector)
+  out <- lapply(names(x), function(name) {
+    field <- if (name %in% names(spec$fields)) spec$fields[[name]] else spec$extra
+    write_vector(field, x[[name]], child(path, name))
+  })
+  stats::setNames(out, names(x))
 }
 
 write_value.spec_array <- function(spec, x, path = "") {
-  if (inherits(spec$inner, "spec_scalar")) return(write_vector(x))
+  if (inherits(spec$inner, "spec_scalar")) return(write_vector(spec$inner, x, path))
   lapply(unname(x), function(item) write_value(spec$inner, item, path))
 }
 
@@ -56,8 +60,14 @@ write_value.spec_dictionary <- function(spec, x, path = "") {
   if (length(out)) out else stats::setNames(list(), character())
 }
 
-write_vector <- function(x) {
+# Values of a scalar spec. JSON has null for what has no value, and for what is infinite: only where the spec
+# says so, lest it be published.
+write_vector <- function(spec, x, path) {
   if (is.null(x)) return(list())
+  if (inherits(spec, "spec_optional")) spec <- spec$inner
+  if (!inherits(spec, "spec_nullable") && (anyNA(x) || (is.numeric(x) && any(is.infinite(x))))) {
+    mismatch(path, "has no finite value where it must have one")
+  }
   if (is.factor(x) || inherits(x, "Date")) as.character(x) else unname(c(x))
 }
 

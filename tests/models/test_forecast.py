@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from activity import body_of
 from held_out import OULAD
+from hypothesis import HealthCheck, given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 from seed_analytics.local import Postgres
@@ -247,6 +250,24 @@ def test_dates_that_are_no_weeks_are_refused_by_name(
 
 
 # ---- Metamorphosis
+
+
+WEEK = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 1e-12, -1e100]), st.floats(-1e100, 1e100))
+
+
+@given(values=st.lists(WEEK, min_size=6, max_size=14))
+@budget(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_weeks_are_forecast_or_refused(models: Callable[[str], Any], values: list[float | None]) -> None:
+    status, reply = models(SERVICE).answer(FIT, body_of([math.nan if value is None else value for value in values]))
+    known = sum(value is not None for value in values)
+    assert status == (200 if known >= 8 else 422), reply
+    if status == 422:
+        assert f"has {known} weeks with a value" in reply["detail"]
+        return
+    ahead, history = reply["forecast"], reply["history"]
+    assert all(low <= at <= high for low, at, high in zip(ahead["lower"], ahead["yhat"], ahead["upper"], strict=True))
+    assert [value is None for value in history["value"]] == [value is None for value in values]
+    assert history["anomaly"] == [score is not None and abs(score) > 2.5 for score in history["score"]]
 
 
 def test_dates_shifted_by_whole_weeks_give_the_same_forecast(ask: Ask) -> None:

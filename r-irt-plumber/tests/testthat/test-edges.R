@@ -187,6 +187,22 @@ test_that("without a prior, answers that ability decides alone have no maximum, 
   )
   decided$correct[decided$user_id == "u3" & decided$item_id %in% c("i3", "i4", "i5")] <- 1L
   fit <- calibrate(decided, model = "1PL", min_answers = 2, max_iterations = 40)
-  expect_true(all(is.finite(fit$items$b)))
+  expect_true(all(is.finite(fit$items$b) & is.finite(fit$items$outfit)))
   expect_false(fit$determined && fit$converged)
+})
+
+test_that("a prior and held anchors on which learners do not differ are refused before the sd is 0", {
+  rows <- c("-1--0", "11011", "-1---", "01100", "011-0", "-1011", "-101-", "0-1--", "10000")
+  answers <- do.call(rbind, strsplit(rows, ""))
+  given <- which(answers != "-")
+  few <- data.frame(
+    user_id = sprintf("u%d", row(answers)[given]), item_id = sprintf("i%d", col(answers)[given]),
+    correct = as.integer(answers[given])
+  )
+  anchors <- data.frame(item_id = c("i1", "i4"), a = c(1, 1.5), b = c(0, 1))
+  expect_error(
+    calibrate(few, model = "1PL", min_answers = 2, anchors = anchors, linking = "fixed", max_iterations = 40,
+              prior_a = list(meanlog = 0, sdlog = .5)),
+    class = "seedplumber_unfittable"
+  )
 })

@@ -106,6 +106,19 @@ test_that("a reply that is not as declared is an error", {
   expect_error(written(record(a = columns(x = number())), wide), "'a.y' is not declared")
 })
 
+test_that("what has no finite value is an error where the spec asks for one, and null where it may be", {
+  for (nothing in list(NA_real_, NaN, Inf, -Inf)) {
+    expect_error(written(record(a = number()), list(a = nothing)), "'a' has no finite value")
+    expect_error(written(columns(x = number()), list(x = c(1, nothing))), "'x' has no finite value")
+    expect_error(written(record(a = array_of(number())), list(a = c(nothing, 1))), "'a' has no finite value")
+    expect_equal(written(record(a = nullable(number())), list(a = nothing)), '{"a":null}')
+    rows <- columns(.extra = nullable(number()), x = optional(nullable(number())))
+    expect_equal(written(rows, list(x = c(1, nothing), y = c(nothing, 2))), '{"x":[1,null],"y":[null,2]}')
+  }
+  expect_error(written(record(a = string()), list(a = NA_character_)), "'a' has no finite value")
+  expect_error(written(record(a = number()), list(a = NULL)), "one value")
+})
+
 test_that("the schema says what reading does", {
   expect_equal(schema(number(min = 0, above = 0)), list(type = "number", minimum = 0, exclusiveMinimum = 0))
   found <- schema(rows)
