@@ -48,6 +48,7 @@ def limits(name: str) -> dict[str, Any]:
     if name != JOBS:
         values |= yaml.safe_load((chart / "charts" / name / "values.yaml").read_text())
     resources = values["resources"]
+    assert "cpu" not in resources["limits"], "the chart limits CPU, and these containers do not"
     memory, tmp = (size.replace("i", "").lower() for size in (resources["limits"]["memory"], values["tmpSizeLimit"]))
     return {
         "mem_limit": memory,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from containers import DOCKER, IMAGES, SERVICES, VERSION, find_image, missing
 from docker import DockerClient
 from docker.models.images import Image
+from seed_analytics.demo import demo as demo_of_the_working_tree
 from support import ROOT
 
 SECRETS = {
@@ -98,6 +102,35 @@ def test_a_service_has_longer_to_stop_than_it_gives_its_fits(config: dict[str, A
     [declared] = re.findall(r'"SHUTDOWN_GRACE_SECS", (\d+)', (ROOT / "r-plumber-common/R/settings.R").read_text())
     assert "SHUTDOWN_GRACE_SECS" not in (config["services"][name]["environment"] or {})
     assert int(config["services"][name]["stop_grace_period"].removesuffix("s")) >= int(declared) + 10
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_builds_an_image_as_make_does(config: dict[str, Any], name: str) -> None:
+    dry = subprocess.run(["make", "-n", f"image-{name}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(dry.replace("\\\n", " "))
+    by_make = {
+        flag: [given for word, given in pairwise(words) if word == flag] for flag in ("--file", "--target", "--label")
+    }
+    [build] = {
+        json.dumps(service["build"], sort_keys=True)
+        for service in config["services"].values()
+        if f"{name}:" in service["image"]
+    }
+    by_compose = json.loads(build)
+    assert by_compose["context"] == str(ROOT)
+    assert [by_compose["dockerfile"]] == by_make["--file"]
+    assert by_compose.get("target") == next(iter(by_make["--target"]), None)
+    assert by_compose["labels"].keys() == {label.partition("=")[0] for label in by_make["--label"]}
+    assert by_compose["labels"]["org.opencontainers.image.version"] == VERSION
+
+
+def test_its_learners_are_those_of_make_demo(compose: Compose) -> None:
+    demo = {name: parameter.default for name, parameter in signature(demo_of_the_working_tree).parameters.items()}
+    done = compose("config", "--format", "json", env_file=".env.example")
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)["services"]["pipeline"]["environment"]
+    learners = {"LEARNERS": demo["learners"], "WEEKS": demo["weeks"], "SIMULATION_SEED": demo["seed"]}
+    assert {name: int(given[name]) for name in learners} == learners
 
 
 def versions(config: dict[str, Any]) -> set[str]:

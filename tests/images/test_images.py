@@ -118,6 +118,30 @@ def test_its_sbom_names_every_package_once(containers: Containers, image: Image)
     assert len({component["bom-ref"] for component in document["components"]}) == len(rows)
 
 
+def test_its_list_is_what_is_installed(containers: Containers, image: Image) -> None:
+    table = containers.shell(image, "cat /usr/share/seed-analytics/packages.tsv").output.splitlines()[1:]
+    debian = containers.shell(image, r"dpkg-query -W -f 'deb\t${Package}\t${Version}\n'").output.splitlines()
+    python: list[str] = []
+    if JOBS in image.tags[0]:
+        script = (
+            "from importlib.metadata import distributions as d; "
+            "[print('pypi', p.name, p.version, sep='\\t') for p in d() if '/opt/' in str(p.locate_file(''))]"
+        )
+        python = containers.run(image, "-c", script, entrypoint="python").output.splitlines()
+    assert sorted(table) == sorted(debian + python)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_its_r_packages_are_the_distributions(containers: Containers, name: str) -> None:
+    script = 'cat(file.path(.libPaths(), rep("*", length(.libPaths()))))'
+    ours, *theirs = containers.run(name, "-e", script, entrypoint="Rscript").output.split()
+    assert containers.shell(name, f"ls -d {ours}").output.split() == ["/opt/seed-analytics/library/seedplumber"]
+    owned = containers.shell(
+        name, f"for f in {' '.join(theirs)}; do [ ! -d $f ] || dpkg -S $f >/dev/null || echo $f; done"
+    )
+    assert (owned.code, owned.output) == (0, "")
+
+
 def test_jobs_holds_the_pinned_versions(containers: Containers) -> None:
     script = "python3 --version && grep ^pypi /usr/share/seed-analytics/packages.tsv"
     python, *rows = containers.shell(JOBS, script).output.splitlines()

@@ -70,6 +70,12 @@ def test_it_does_not_start_without_a_token(containers: Containers, name: str) ->
     assert "INTERNAL_TOKEN" in ended.output
 
 
+def test_it_does_not_start_where_tmp_cannot_be_written(containers: Containers) -> None:
+    ended = containers.run("r-irt-plumber", tmpfs={}, environment={"INTERNAL_TOKEN": TOKEN})
+    assert ended.code == 78
+    assert "/tmp cannot be written to" in ended.output  # noqa: S108 - in the container
+
+
 def test_it_does_not_start_where_its_port_is_taken(service: Service, containers: Containers) -> None:
     network = f"container:{service.container.id}"
     ended = containers.run(service.name, network_mode=network, environment={"INTERNAL_TOKEN": TOKEN})
