@@ -7,7 +7,8 @@ models <- new.env()
 sys.source(file.path(folder, "R", "models.R"), models)
 
 parameters <- list(b_Intercept = number(), b_week = number(), sd_Intercept = number(min = 0),
-                   sd_week = number(min = 0), cor = number(min = -1, max = 1), sigma = number(above = 0))
+                   sd_week = number(min = 0), cor = number(min = -1, max = 1),
+                   sigma = number(min = 1e-50)) # whose square is not 0
 
 predictions <- columns(user_id = string(), at = number(), mean = number(), sd = number(min = 0),
                        probability = number(min = 0, max = 1))

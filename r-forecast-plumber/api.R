@@ -51,10 +51,7 @@ service(
       summary = "Forecast of a weekly metric, and the weeks that were not as expected",
       request = record(
         metric = string(),
-        weeks = columns(
-          week_start = date(), value = nullable(number(min = -1e100, max = 1e100)), # squares are finite
-          .min_rows = 1, .max_rows = 1040
-        ),
+        weeks = columns(week_start = date(), value = nullable(number()), .min_rows = 1, .max_rows = 1040),
         forecast_weeks = optional(integer(min = 1, max = 52), 4L),
         anomaly_threshold = optional(number(above = 0, max = 10), 2.5),
         n_samples = optional(integer(min = 100, max = 100000), 1000L)

@@ -104,12 +104,16 @@ class Containers(AbstractContextManager["Containers"]):
         self._started: list[DockerContainer] = []
 
     def start(self, image: Image | str, *command: str, **options: Any) -> Container:
-        """Start a restricted container, ours with the chart's limits; `options` are docker-py's, laid over these."""
+        """Start a restricted container, ours with the chart's limits.
+
+        `options` are docker-py's, laid over these: `environment`, `ports`, `tmpfs` and `volumes` as dictionaries.
+        """
         if isinstance(image, str):
             options = limits(image) | options
             image = find_image(self._engine, image)
         reap_ourselves()
-        container = DockerContainer(str(image.id), name=options.pop("name", None))
+        container = DockerContainer("", name=options.pop("name", None))
+        container.image = str(image.id)  # as it is: DockerContainer would put a registry's name before it
         if command:
             container.with_command(list(command))
         # What testcontainers passes on by itself may be given once only.

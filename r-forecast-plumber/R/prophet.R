@@ -16,9 +16,10 @@ season_weeks <- 52L
 least_origins <- 3L
 most_origins <- 12L
 # With more weeks, those that are 27 apart are left out at once, so that long series take no longer. They are
-# never those some years away by which the seasonal-naive forecast judges a week: of the multiples of 52 up to
-# the 20 years that a request may have, none is one of 27.
+# never those some years away by which the seasonal-naive forecast judges a week: of the multiples of 52 below
+# `longest`, none is one of 27.
 most_folds <- 27L
+longest <- 1040L # weeks, from the first to the last: 20 years
 wild_limit <- 6 # robust sd from the median of the weeks around: left out of every fit
 bend_limit <- 0.01 # smallest change of Prophet's scaled slope that is reported, as in its own plots
 
@@ -96,6 +97,11 @@ check_weeks <- function(week_start) {
   if (length(no_monday)) seedplumber::abort_invalid(where(no_monday[1L]), "must be a Monday")
   back <- which(diff(week_start) <= 0) + 1L
   if (length(back)) seedplumber::abort_invalid(where(back[1L]), "must be later than the week before it")
+  far <- which(week_start - week_start[1L] >= 7L * longest)
+  if (length(far)) {
+    message <- sprintf("must be within %d weeks from the first", longest)
+    seedplumber::abort_invalid(where(far[1L]), message)
+  }
 }
 
 #' Every week from the first to the last, with NA where none was given.
@@ -355,12 +361,22 @@ judge_weeks <- function(series, wild, engine, threshold) {
 leave_out <- function(calm, dates, engine) {
   n <- length(calm)
   expected <- inflation <- numeric(n)
-  for (left_out in split(seq_len(n), (seq_len(n) - 1L) %% min(n, most_folds))) {
+  for (left_out in split(seq_len(n), folds(!is.na(calm)))) {
     found <- engine$expect(replace(calm, left_out, NA), dates, left_out)
     expected[left_out] <- found$expected
     inflation[left_out] <- found$inflation
   }
   list(expected = expected, inflation = inflation)
+}
+
+#' Which weeks are left out together. Of few known weeks, and of weeks whose gaps would put many into one
+#' fold, each has its own, and the gaps share one.
+#' @param known whether each week has a value; @return a number for each week.
+folds <- function(known) {
+  fold <- (seq_along(known) - 1L) %% most_folds
+  even <- max(tabulate(fold[known] + 1L)) <= sum(known) / 8
+  if (sum(known) > most_folds && even) return(fold)
+  cumsum(known) * known
 }
 
 # Degrees of freedom of the t distribution that a deviation divided by the MAD of the others follows. The

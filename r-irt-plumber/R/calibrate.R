@@ -136,6 +136,7 @@ fit_fittable <- function(responses, body, held) {
       next
     }
     kept <- held[held$item_id %in% item_id, ]
+    if (!is.null(held)) require_two(nrow(kept), nrow(held), "share learners with the other items")
     design <- model_design(
       length(item_id), body$model,
       anchor = match(kept$item_id, item_id), a = kept$a, b = kept$b, prior = body$prior_a
@@ -171,6 +172,7 @@ fit_fittable <- function(responses, body, held) {
 fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
   fit_from <- function(start) fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
   if (!prior_moves(design)) return(c(fit_from(start), list(design = design)))
+  check_population(start, design)
   sd_at <- design$population[2]
   unit <- start[sd_at]
   n_iterations <- 0L

@@ -46,9 +46,19 @@ local_dependence <- function(residual, item_id, min_shared = 30L) {
   sum_product <- as.matrix(Matrix::crossprod(residual))[pair]
   sums <- as.matrix(Matrix::crossprod(residual, answered))
   sums_squared <- as.matrix(Matrix::crossprod(squared, answered))
-  q3 <- (sum_product - sums[pair] * sums[other] / n) /
-    sqrt((sums_squared[pair] - sums[pair]^2 / n) * (sums_squared[other] - sums[other]^2 / n))
-  fisher_z <- (atanh(pmin(pmax(q3, -1 + 1e-12), 1 - 1e-12)) - atanh(mean(q3))) * sqrt(n - 3)
+  variation <- function(at) sums_squared[at] - sums[at]^2 / n
+  # Beyond what rounding leaves of it where all who answered both answered one of them alike.
+  varies <- variation(pair) > 1e-9 * sums_squared[pair] & variation(other) > 1e-9 * sums_squared[other]
+  if (!any(varies)) {
+    return(none)
+  }
+  covariation <- sum_product - sums[pair] * sums[other] / n
+  q3 <- covariation[varies] / sqrt((variation(pair) * variation(other))[varies])
+  q3 <- pmin(pmax(q3, -1), 1)
+  pair <- pair[varies, , drop = FALSE]
+  n <- n[varies]
+  z <- function(r) atanh(r * (1 - 1e-12))
+  fisher_z <- (z(q3) - z(mean(q3))) * sqrt(n - 3)
   flagged <- abs(fisher_z) > stats::qnorm(1 - .05 / (2 * length(q3)))
   strongest <- utils::head(order(-abs(fisher_z) * flagged), min(10L, sum(flagged)))
   list(

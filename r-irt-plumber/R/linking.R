@@ -82,17 +82,26 @@ mean_sigma_of <- function(anchors, item_id, standard) {
 }
 
 #' How the scale was linked. `rmse` is that of the anchors' difficulties after linking against those given (0
-#' where they are held), `drift` the sd of their movement: what is left of `rmse` without the sampling error
-#' of the estimates (Hedges & Olkin 1985, section 9.B; the line takes two degrees of freedom, and the old
-#' difficulties are taken as known). The same whether an item has thirty answers or thousands.
+#' where they are held), `drift` the sd of their movement beyond the sampling error of the estimates.
 linking_summary <- function(method, scale, anchors, items) {
   at <- match(anchors$item_id, items$item_id, nomatch = 0)
   moved <- items$b[at] - anchors$b[at > 0]
-  n <- length(moved)
-  sampling <- mean(items$se_b[at]^2)
-  beyond <- if (n > 2) sum(moved^2) / (n - 2) - if (is.na(sampling)) 0 else sampling else 0
   list(
-    method = method, n_anchors = n, slope = scale[1], intercept = scale[2],
-    rmse = sqrt(mean(moved^2)), drift = sqrt(max(0, beyond))
+    method = method, n_anchors = length(moved), slope = scale[1], intercept = scale[2],
+    rmse = sqrt(mean(moved^2)), drift = drift(moved, items$se_b[at])
   )
+}
+
+#' The sd between the anchors' movements, each known to its standard error: the one at which the squares, over
+#' their expectation, add up to their degrees of freedom (Paule & Mandel 1982, J. Res. Natl. Bur. Stand. 87,
+#' 377). The line takes two of these; the old difficulties are taken as known. An anchor that is hardly known
+#' hardly counts, and few answers alone are no drift.
+drift <- function(moved, se) {
+  df <- max(1, length(moved) - 2)
+  most <- sum(moved^2) / df
+  if (most == 0 || anyNA(se)) {
+    return(sqrt(most))
+  }
+  excess <- function(variance) sum(moved^2 / (se^2 + variance)) - df
+  if (excess(0) <= 0) 0 else sqrt(stats::uniroot(excess, c(0, most), tol = 1e-9 * most)$root)
 }

@@ -160,6 +160,7 @@ read_values.spec_number <- function(spec, xs, at, issues) {
   if (is.null(values)) return(NULL)
   values <- as.double(values)
   note_all(!is.finite(values), at, "must be a finite number", issues)
+  note_all(is.finite(values) & abs(values) > largest, at, "must be no larger than 1e50 in size", issues)
   check_range(values, spec, at, issues)
 }
 

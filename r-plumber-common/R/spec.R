@@ -18,6 +18,9 @@ check_fields <- function(fields) {
 #' A string; `max_length` in characters.
 string <- function(max_length = 1000L) spec("string", max_length = max_length, scalar = TRUE)
 
+# Of a number in a request, so that squares, and products of several, are finite.
+largest <- 1e50
+
 #' A finite number with `min <= x <= max`, and `x > above` where given.
 number <- function(min = -Inf, max = Inf, above = -Inf) {
   spec("number", min = min, max = max, above = above, scalar = TRUE)

@@ -206,3 +206,36 @@ test_that("a prior and held anchors on which learners do not differ are refused 
     class = "seedplumber_unfittable"
   )
 })
+
+test_that("held anchors that share no learner with the items that are calibrated are refused", {
+  apart <- data.frame(
+    user_id = sprintf("x%02d", 1:60), item_id = rep(c("x1", "x2"), each = 60), correct = 0:1
+  )
+  anchors <- data.frame(item_id = c("x1", "x2", "i003"), a = 1, b = c(-1, 1, 0))
+  for (kept in list(1:2, c(1, 3))) {
+    expect_error(
+      calibrate(rbind(base, apart), anchors = anchors[kept, ], linking = "fixed"),
+      "share learners with the other items", class = "seedplumber_unfittable"
+    )
+  }
+})
+
+test_that("pairs that everybody answered alike say nothing of dependence, and nothing else of the others", {
+  with_pair <- simulate_answers(200, 6, 6, seed = 4)$responses
+  both <- with_pair$item_id %in% c("i001", "i002")
+  alone <- ifelse(as.integer(substring(with_pair$user_id, 2)) %% 2 == 0, "i001", "i002")
+  apart <- with_pair[!both | with_pair$item_id == alone, ]
+  for (n in 30:37) {
+    alike <- expand.grid(user_id = sprintf("v%02d", 1:n), item_id = c("i001", "i002"), correct = 1L)
+    fit <- calibrate(rbind(apart, alike), model = "1PL")
+    expect_equal(fit$fit$n_pairs, choose(6, 2) - 1)
+    expect_lt(abs(fit$fit$mean_q3), .5)
+  }
+  opposite <- data.frame(
+    user_id = rep(sprintf("u%02d", 1:60), 2), item_id = rep(c("i1", "i2"), each = 60),
+    correct = c(rep(0:1, 30), rep(1:0, 30))
+  )
+  fit <- calibrate(opposite, model = "1PL", prior_a = list(meanlog = 0, sdlog = .5))
+  expect_equal(fit$fit$mean_q3, -1)
+  expect_identical(fit$fit$n_dependent_pairs, 0L)
+})

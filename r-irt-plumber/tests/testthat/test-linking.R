@@ -72,9 +72,23 @@ test_that("the drift of moved anchors is the sd of their movement", {
   expect_equal(mean(moved["drift", ]), .7, tolerance = .1)
 })
 
-test_that("two anchors always fit a line, which is no drift; three that moved do not", {
-  expect_equal(drift_of(400, 20, 10, moved = 1, seeds = 1, n_anchors = 2)[["drift", 1]], 0)
-  expect_gt(drift_of(400, 20, 10, moved = 1, seeds = 1, n_anchors = 3)[["drift", 1]], .1)
+test_that("two anchors always fit a line unless their order is reversed", {
+  few <- simulate_answers(400, 10, 10, seed = 1, a = rep(1, 10), b = seq(-1.5, 1.5, length.out = 10))
+  drift_at <- function(b) {
+    calibrate(few$responses, anchors = data.frame(item_id = c("i002", "i009"), a = 1, b = b))$linking$drift
+  }
+  expect_equal(drift_at(c(-2, .5)), 0)
+  expect_gt(drift_at(c(1.2, -1.2)), 2)
+})
+
+test_that("an anchor that is hardly known does not hide that the others moved", {
+  set.seed(3)
+  moved <- stats::rnorm(8, 0, .8)
+  expect_equal(drift(c(moved, 2, -1), c(rep(.15, 8), 2.6, 2)), drift(moved, rep(.15, 8)), tolerance = .2)
+  expect_equal(drift(moved, rep(NA, 8)), sqrt(sum(moved^2) / 6))
+  expect_equal(drift(numeric(4), numeric(4)), 0)
+  # of equal errors, the moment estimator is the excess itself
+  expect_equal(drift(moved, rep(.15, 8))^2, sum(moved^2) / 6 - .15^2, tolerance = 1e-6)
 })
 
 test_that("linking moves parameters, abilities and errors by one line and the likelihood not at all", {

@@ -57,6 +57,8 @@ test_that("ragged, missing, repeated, unknown and null fields are refused", {
 
 test_that("numbers are finite, whole numbers whole, dates real", {
   expect_match(read_json(record(x = number()), '{"x": 1e999}'), "finite")
+  expect_match(read_json(record(x = number()), '{"x": -1.1e50}'), "no larger than 1e50")
+  expect_equal(read_json(record(x = number()), '{"x": -1e50}')$x, -1e50)
   expect_match(read_json(record(x = integer()), '{"x": 1.5}'), "whole")
   expect_match(read_json(record(x = integer()), '{"x": 3e9}'), "at most")
   expect_identical(read_json(record(x = integer()), '{"x": 3.0}')$x, 3L)
