@@ -239,3 +239,17 @@ test_that("pairs that everybody answered alike say nothing of dependence, and no
   expect_equal(fit$fit$mean_q3, -1)
   expect_identical(fit$fit$n_dependent_pairs, 0L)
 })
+
+test_that("an sd of ability that is 0 after the rough fit already is refused", {
+  few <- data.frame(
+    user_id = paste0("u", c(1, 2, 3, 5, 6, 7, 1, 2, 4, 5, 6, 7, 2, 3, 4, 5, 6, 7)),
+    item_id = rep(c("i1", "i2", "i3"), each = 6),
+    correct = c(1L, 1L, 0L, 1L, 1L, 1L, 0L, 1L, 1L, 1L, 0L, 1L, 0L, 1L, 1L, 0L, 1L, 0L)
+  )
+  anchors <- data.frame(item_id = c("i1", "i2"), a = c(8.6, .6), b = c(2.7, -4.1))
+  expect_error(
+    calibrate(few, min_answers = 2, anchors = anchors, linking = "fixed",
+              prior_a = list(meanlog = -.3, sdlog = .1)),
+    class = "seedplumber_unfittable"
+  )
+})
