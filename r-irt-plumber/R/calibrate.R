@@ -147,7 +147,6 @@ fit_fittable <- function(responses, body, held) {
     rough <- fit_em(blocks, design, ability_grid(21L), max(1e-2, body$tolerance), body$max_iterations, start)
     fit <- fit_on_scale(blocks, design, grid, body, rough$parameters)
     n_iterations <- n_iterations + rough$n_iterations + fit$n_iterations
-    check_population(fit$parameters, design)
     reason <- slope_faults(fit$parameters, design)
     if (all(is.na(reason))) {
       return(list(
@@ -168,9 +167,14 @@ fit_fittable <- function(responses, body, held) {
 #' secant steps on its logarithm: the sd that is found falls where the prior is put at a larger one, and to go
 #' on from it may swing for ever.
 #' @return as of `fit_em()`, with the `design` whose prior is in place.
-#' Raises `unfittable` as soon as the sd runs off to 0, which has no logarithm to go by.
+#' Raises `unfittable` as soon as held anchors do not place the learners: an sd that runs off to 0 has no
+#' logarithm to go by.
 fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
-  fit_from <- function(start) fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
+  fit_from <- function(start) {
+    fit <- fit_em(blocks, design, grid, body$tolerance, body$max_iterations, start)
+    check_population(fit$parameters, design)
+    fit
+  }
   if (!prior_moves(design)) return(c(fit_from(start), list(design = design)))
   check_population(start, design)
   sd_at <- design$population[2]
@@ -179,7 +183,6 @@ fit_on_scale <- function(blocks, design, grid, body, start, most_rounds = 20L) {
   for (round in seq_len(most_rounds)) {
     design$prior$meanlog <- body$prior_a$meanlog + log(unit)
     fit <- fit_from(start)
-    check_population(fit$parameters, design)
     n_iterations <- n_iterations + fit$n_iterations
     off <- log(fit$parameters[sd_at] / unit)
     settled <- abs(off) < max(1e-4, body$tolerance)

@@ -16,6 +16,13 @@ def finished(platform: Any) -> dict[str, Ended]:
     return {stage: platform.run(stage) for stage in MODEL_STAGES}
 
 
+@pytest.fixture
+def report_folder(tmp_path: Path) -> dict[str, dict[str, str]]:
+    """tmp_path, mounted at /report for whatever account writes there."""
+    tmp_path.chmod(0o777)
+    return {str(tmp_path): {"bind": "/report", "mode": "rw"}}
+
+
 @pytest.mark.parametrize("stage", MODEL_STAGES)
 def test_a_stage_succeeds(finished: dict[str, Ended], stage: str) -> None:
     assert finished[stage].code == 0, finished[stage].output
@@ -33,23 +40,21 @@ def test_verify_finds_nothing_wrong(platform: Any, finished: dict[str, Ended]) -
     assert ended.code == 0, ended.output
 
 
-def test_the_report_is_written_where_it_is_mounted(platform: Any, finished: dict[str, Ended], tmp_path: Path) -> None:
+def test_the_report_is_written_where_it_is_mounted(
+    platform: Any, finished: dict[str, Ended], tmp_path: Path, report_folder: dict[str, dict[str, str]]
+) -> None:
     assert finished
-    tmp_path.chmod(0o777)
-    ended = platform.run(
-        "report", "--report-path", "/report/report.html", volumes={str(tmp_path): {"bind": "/report", "mode": "rw"}}
-    )
+    ended = platform.run("report", "--report-path", "/report/report.html", volumes=report_folder)
     assert ended.code == 0, ended.output
     assert "<svg" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", [*MODEL_STAGES, "report"])
 def test_with_next_to_no_room_in_tmp_it_succeeds(
-    platform: Any, finished: dict[str, Ended], tmp_path: Path, command: str
+    platform: Any, finished: dict[str, Ended], report_folder: dict[str, dict[str, str]], command: str
 ) -> None:
     assert finished
-    tmp_path.chmod(0o777)
     argv = (command, "--report-path", "/report/report.html") if command == "report" else (command,)
     small = {"/tmp": "mode=1777,size=4k"}  # noqa: S108 - in the container
-    ended = platform.run(*argv, tmpfs=small, volumes={str(tmp_path): {"bind": "/report", "mode": "rw"}})
+    ended = platform.run(*argv, tmpfs=small, volumes=report_folder)
     assert ended.code == 0, ended.output

@@ -249,9 +249,6 @@ def test_dates_that_are_no_weeks_are_refused_by_name(
     assert words in reply.text
 
 
-# ---- Metamorphosis
-
-
 WEEK = st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 1e-12, -1e50]), st.floats(-1e50, 1e50))
 
 
@@ -268,6 +265,9 @@ def test_any_weeks_are_forecast_or_refused(models: Callable[[str], Any], values:
     assert all(low <= at <= high for low, at, high in zip(ahead["lower"], ahead["yhat"], ahead["upper"], strict=True))
     assert [value is None for value in history["value"]] == [value is None for value in values]
     assert history["anomaly"] == [score is not None and abs(score) > 2.5 for score in history["score"]]
+
+
+# ---- Metamorphosis
 
 
 def test_dates_shifted_by_whole_weeks_give_the_same_forecast(ask: Ask) -> None:

@@ -143,9 +143,7 @@ test_that("every week is left out once, and never together with those some years
 
 test_that("weeks far apart are judged, each by the others, and never all left out at once", {
   weeks <- data.frame(week_start = as.Date("2020-01-06") + 7 * 27 * (0:7), value = sin(1:8))
-  fit <- fit_prophet(list(
-    metric = "m", weeks = weeks, forecast_weeks = 2L, anomaly_threshold = 2.5, n_samples = 100L, seed = 1L
-  ))
+  fit <- fit_prophet(prophet_body(weeks))
   expect_true(all(is.finite(c(fit$history$expected, fit$forecast$lower, fit$forecast$upper))))
   for (n in c(8, 12, 27, 28, 38)) {
     known <- rep(c(TRUE, rep(FALSE, 26)), n) # all of one remainder
@@ -155,12 +153,9 @@ test_that("weeks far apart are judged, each by the others, and never all left ou
 
 test_that("weeks twenty years apart are refused by name", {
   weeks <- data.frame(week_start = as.Date("2020-01-06") + 7 * c(0:8, 1040), value = 1:10 / 10)
-  body <- list(
-    metric = "m", weeks = weeks, forecast_weeks = 2L, anomaly_threshold = 2.5, n_samples = 100L, seed = 1L
-  )
-  expect_error(fit_prophet(body), "within 1040 weeks", class = "seedplumber_invalid")
-  body$weeks$week_start[10] <- body$weeks$week_start[10] - 7
-  expect_true(is.finite(fit_prophet(body)$forecast$yhat[1]))
+  expect_error(fit_prophet(prophet_body(weeks)), "within 1040 weeks", class = "seedplumber_invalid")
+  weeks$week_start[10] <- weeks$week_start[10] - 7
+  expect_true(is.finite(fit_prophet(prophet_body(weeks))$forecast$yhat[1]))
 })
 
 test_that("an enormous week without one a year away is found, and has no say in the others' intervals", {
