@@ -4,6 +4,9 @@
 busy_interval <- 0.01 # seconds between looks while a worker has something under way
 idle_interval <- 0.5
 longest_pause <- 30 # seconds before a worker that keeps dying at its start is tried again
+# A worker's heap begins as large as its packages make it: to collect garbage while Matrix loads takes a third
+# of a second of its start.
+worker_cells <- "2M"
 unforeseen <- "The fit failed; the service's log says why."
 
 #' @param dir the service's folder.
@@ -29,7 +32,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
       extra = list(supervise = TRUE), # callr's own option does not reach the process of a session
       system_profile = FALSE, user_profile = FALSE
     )
-    options$env <- c(options$env, TMPDIR = worker$folder)
+    options$env <- c(options$env, TMPDIR = worker$folder, R_NSIZE = worker_cells)
     worker$session <- callr::r_session$new(options, wait = FALSE)
     worker$state <- "starting"
   }
