@@ -16,13 +16,25 @@ import importlib
 import pkgutil
 import platform
 import sys
+import traceback
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from benchmarks._measure import Row
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+
+
+def rows_of(name: str) -> Iterator[Row]:
+    """Run one benchmark. What it has measured before it fails is kept, and the others still run."""
+    try:
+        yield from importlib.import_module(f"benchmarks.{name}").rows()
+    except Exception:
+        traceback.print_exc()
+        yield Row("failed, see above", "", "", "", well=False)
 
 
 def main() -> int:
@@ -43,7 +55,8 @@ def main() -> int:
     well = True
     for name in names:
         print(f"running {name} ...", file=sys.stderr)
-        for row in importlib.import_module(f"benchmarks.{name}").rows():
+        for row in rows_of(name):
+            print(f"  {row.what.strip()}: {row.measured}", file=sys.stderr)
             table.add_row(name, row.what, row.measured, row.against, row.ratio if row.well else f"{row.ratio} !")
             well &= row.well
     Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -4,9 +4,6 @@
 busy_interval <- 0.01 # seconds between looks while a worker has something under way
 idle_interval <- 0.5
 longest_pause <- 30 # seconds before a worker that keeps dying at its start is tried again
-# A worker's heap begins as large as its packages make it: to collect garbage while Matrix loads takes a third
-# of a second of its start.
-worker_cells <- "2M"
 unforeseen <- "The fit failed; the service's log says why."
 
 #' @param dir the service's folder.
@@ -15,7 +12,8 @@ unforeseen <- "The fit failed; the service's log says why."
 #' @param timeout_secs seconds that a fit may take.
 #' @param log a logger.
 #' @param observe_fit called with (route, seconds) after each fit.
-worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit) {
+#' @param heap_cells see `service()`.
+worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit, heap_cells = NULL) {
   new_worker <- function(i) list2env(list(state = "down", pause = timer(0)), parent = emptyenv())
   workers <- lapply(seq_len(size), new_worker)
   queue <- list()
@@ -32,7 +30,7 @@ worker_pool <- function(dir, size, queue_length, timeout_secs, log, observe_fit)
       extra = list(supervise = TRUE), # callr's own option does not reach the process of a session
       system_profile = FALSE, user_profile = FALSE
     )
-    options$env <- c(options$env, TMPDIR = worker$folder, R_NSIZE = worker_cells)
+    options$env <- c(options$env, TMPDIR = worker$folder, R_NSIZE = heap_cells)
     worker$session <- callr::r_session$new(options, wait = FALSE)
     worker$state <- "starting"
   }

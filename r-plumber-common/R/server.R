@@ -100,7 +100,8 @@ new_app <- function(service, dir, settings) {
   log <- new_log(service$name, settings$log_format)
   metrics <- new_metrics(service$name, names(service$routes))
   pool <- worker_pool(
-    dir, settings$workers, settings$queue_length, settings$fit_timeout_secs, log, metrics$observe_fit
+    dir, settings$workers, settings$queue_length, settings$fit_timeout_secs, log, metrics$observe_fit,
+    service$heap_cells
   )
   token_matches <- token_check(settings$token)
   nowhere <- file("/dev/null", "wb")

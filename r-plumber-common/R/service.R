@@ -3,19 +3,24 @@
 #' @param name,version as `/healthz` shows them.
 #' @param packages loaded in the worker processes before `R/*.R` is read, and named in `versions` of replies.
 #' @param warm name of a function in `R/` (no arguments) that every worker runs once before it takes work.
+#' @param heap_cells R's NSIZE in worker processes: about as many cells as loading the packages takes. R's own is
+#'   small, and collects garbage again and again meanwhile; a larger one may hold more memory for good.
 #' @param health function that returns further fields of `/healthz` (strings); called once, in the HTTP
 #'   process.
 #' @param routes list of `fit_route()`.
-service <- function(name, version, packages = character(), warm = NULL, health = function() list(), routes) {
+service <- function(name, version, packages = character(), warm = NULL, heap_cells = NULL,
+                    health = function() list(), routes) {
   stopifnot(
     is.character(name), length(name) == 1L, is.character(packages), is.null(warm) || is.character(warm),
+    is.null(heap_cells) || (is.character(heap_cells) && grepl("^[0-9]+[kM]?$", heap_cells)),
     is.function(health), length(routes) > 0L
   )
   paths <- vapply(routes, `[[`, "", "path")
   stopifnot(!anyDuplicated(paths))
   structure(
     list(
-      name = name, version = version, packages = packages, warm = warm, health = health,
+      name = name, version = version, packages = packages, warm = warm, heap_cells = heap_cells,
+      health = health,
       routes = stats::setNames(routes, paths)
     ),
     class = "seedplumber_service"

@@ -9,13 +9,14 @@ toy_dir <- function(model, warm) {
 }
 
 start_pool <- function(model, warm = "function() NULL", timeout_secs = 30, queue_length = 2,
-                       env = parent.frame()) {
+                       heap_cells = NULL, env = parent.frame()) {
   heard <- new.env()
   heard$events <- character()
   pool <- worker_pool(
     toy_dir(model, warm), 1, queue_length, timeout_secs,
     log = function(...) heard$events <- c(heard$events, list(...)$event),
-    observe_fit = function(route, secs) NULL
+    observe_fit = function(route, secs) NULL,
+    heap_cells = heap_cells
   )
   at_end(pool$close, env)
   c(pool, list(heard = heard))
@@ -55,6 +56,15 @@ test_that("a worker that dies fails its own request and is replaced for the next
   expect_equal(first$value$status, 500L)
   expect_equal(second$value$status, 200L)
   expect_equal(pool$gauges()$seed_worker_restarts_total, 1)
+})
+
+test_that("a worker's heap begins as large as its service declares", {
+  # R shows the size at which garbage is collected, in cells, as the third column of gc()
+  pool <- start_pool('function(body) list(y = gc()["Ncells", 3])', heap_cells = "3M")
+  wait_for(pool$ready)
+  reply <- ask_pool(pool, 1)
+  wait_for(answered(reply))
+  expect_gte(jsonlite::fromJSON(reply$value$file)$y, 3e6)
 })
 
 test_that("a fit past its deadline is stopped and the worker replaced", {
