@@ -163,12 +163,12 @@ def _followed(
 # ---- The table and the picture of the pages
 
 
-def bins(seen: Predictions, count: int = 10) -> tuple[Floats, Floats, Floats]:
-    """Mean S, share that came back, and number, of `count` groups of learners with similar S."""
-    groups = np.array_split(np.argsort(seen.survival, kind="stable"), count)
+def bins(predicted: Floats, happened: Floats, count: int = 10) -> tuple[Floats, Floats, Floats]:
+    """Mean chance, share of what happened, and number, of `count` groups with similar chances."""
+    groups = np.array_split(np.argsort(predicted, kind="stable"), count)
     return tuple(  # type: ignore[return-value]
         np.array([of(group) for group in groups])
-        for of in (lambda g: seen.survival[g].mean(), lambda g: seen.back[g].mean(), len)
+        for of in (lambda g: predicted[g].mean(), lambda g: happened[g].mean(), len)
     )
 
 
@@ -182,9 +182,10 @@ def draw(found: dict[str, Predictions], file: Path) -> None:
         panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
         for axes, (course, seen) in zip(panels, found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect")
-            p, o, _ = bins(seen)
+            p, o, _ = bins(seen.survival, seen.back)
             axes.plot(p, o, "o", markerfacecolor="white", color="0.45", label="until the course closes")
-            p, o, n = bins(seen.to_the_deadline())
+            shown = seen.to_the_deadline()
+            p, o, n = bins(shown.survival, shown.back)
             axes.vlines(p, *wilson(o, n), color="#0072b2", linewidth=1.5)
             axes.plot(p, o, "o", color="#0072b2", label="until the last deadline, with 95 % interval")
             axes.set(title=course, xlabel="S (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))

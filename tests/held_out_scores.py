@@ -3,6 +3,9 @@
 The rule, the same for every presentation and without a look at its scores: the last TMA is held out, the fit sees what
 was submitted up to halfway between the deadlines of the last two, the goal is the median of that, and the horizon is
 the last deadline. At least three TMAs must be due before: the fewest that tell a line from its noise.
+
+Each presentation is judged twice: on the marks as given, whose difficulty moves from one TMA to the next for everybody,
+and on standings, which put every TMA on one scale.
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from held_out import bins
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
+from seed_analytics.report.pictures import wilson
 from support import SHARED
 
 OULAD = SHARED / "data" / "oulad"
@@ -55,6 +61,18 @@ def sums(rows: Columns) -> Columns:
     x, y = np.array(rows["week"]), np.array(rows["score"])
     parts = {"n": np.ones(len(x)), "sw": x, "sww": x * x, "sy": y, "swy": x * y}
     return {"user_id": users.tolist()} | {k: np.bincount(index, v).tolist() for k, v in parts.items()}
+
+
+def standings(score: Floats, assessment: NDArray[Any], past: NDArray[np.bool_]) -> Floats:
+    """Return normal scores, the normal quantile of (rank - 1/2) / n, of each score among those of its assessment.
+
+    Those that the fit sees are ranked apart from later ones, of which it must know nothing; equal scores share a rank.
+    """
+    found = np.empty(len(score))
+    for group in {*zip(assessment, past, strict=True)}:
+        of = (assessment == group[0]) & (past == group[1])
+        found[of] = stats.norm.ppf((stats.rankdata(score[of]) - 0.5) / of.sum())
+    return found
 
 
 @dataclass
@@ -100,8 +118,15 @@ HEAD = ["presentation", "later scores", "mean P", "reached", "Brier: P", "base r
 HEAD += ["95 % covers"]
 
 
-def judge(ask: Ask, presentation: str) -> Chances:
-    """Fit the scores up to the cut, and put the chances beside the scores of the last TMA."""
+def judge(ask: Ask, presentation: str, *, standing: bool = False) -> Chances:
+    """Fit the scores up to the cut, and put the chances beside the scores of the last TMA.
+
+    Args:
+        ask: posts a body to a path and returns the reply.
+        presentation: one of `deadlines()`.
+        standing: judge standings in place of marks.
+
+    """
     *_, (before, _), (due, last_id) = deadlines()[presentation]
     cut = (before + due) / 2
     read = _submissions()
@@ -112,6 +137,8 @@ def judge(ask: Ask, presentation: str) -> Chances:
     order = np.lexsort((student, day))
     student, day, score, assessment = student[order], day[order].astype(float), score[order], assessment[order]
     past = day <= cut
+    if standing:
+        score = standings(score, assessment, past)
     later = ~past & (assessment == last_id) & np.isin(student, student[past])
     center, scale, goal = score[past].mean(), score[past].std(), np.median(score[past])
     rows: Columns = {
@@ -141,3 +168,23 @@ def together(found: Iterable[Chances]) -> Chances:
     kept = list(found)
     names = Chances.__dataclass_fields__
     return Chances(*(np.concatenate([getattr(one, name) for one in kept]) for name in names))
+
+
+def draw(marks: Chances, standing: Chances, file: Path) -> None:
+    """Draw the share that reached the goal against P, ten groups of similar P, with 95 % Wilson intervals."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "held-out-scores", "svg.fonttype": "none", "font.size": 11}):
+        figure = Figure(figsize=(8.5, 4.4), layout="constrained")
+        for axes, seen, title in zip(
+            figure.subplots(1, 2, sharey=True), (marks, standing), ("marks as given", "standings"), strict=True
+        ):
+            predicted, reached, count = bins(seen.chance, seen.reached)
+            axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect")
+            axes.vlines(predicted, *wilson(reached, count), color="#0072b2", linewidth=1.5)
+            axes.plot(predicted, reached, "o", color="#0072b2", label="learners by P, with 95 % interval")
+            axes.set(title=title, xlabel="P (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))
+        figure.axes[0].set_ylabel("share who reached the goal")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        figure.savefig(file, format="svg", metadata={"Date": None})

@@ -141,11 +141,12 @@ R-hat at most 1.01 in {np.mean(ranks["max_rhat"] <= 1.01):.2%} of the fits, ESS 
 def recovery(replications: int, models: str, *picture: Path) -> str:
     """Table of the recovery of items by sample size."""
     found = read(r("r-irt-plumber/recovery.R", str(replications), "1", models, *picture))
-    head = ["model", "learners", "answers a learner", "answers an item", "fitted"]
+    head = ["model", "sd of log a", "learners", "answers a learner", "answers an item", "fitted"]
     head += [f"{what} of {name}" for name in "ab" for what in ("bias", "RMSE", "coverage")] + ["coverage of theta"]
     rows = [
         [
-            *(row["model"], row["n_users"], row["n_each"], row["answers_an_item"], f"{float(row['fitted']):.1%}"),
+            *(row[name] for name in ("model", "sd_log_a", "n_users", "n_each", "answers_an_item")),
+            f"{float(row['fitted']):.1%}",
             *(
                 f"{float(row[f'{what}_{name}']):.1%}" if what == "coverage" else f"{float(row[f'{what}_{name}']):.3f}"
                 for name in "ab"
@@ -249,8 +250,8 @@ def grid(engine: str, lengths: tuple[int, ...], offs: tuple[int, ...], series: i
 
 def irt_prior(arguments: argparse.Namespace) -> tuple[str, str]:
     """Recovery of items by what the stage fits unless told otherwise: the 2PL with its default prior."""
-    text = f"""What the stage fits unless told otherwise: the 2PL with log a ~ N(0, .5²) before. The simulations of
-[the section above](#irt), in which log a ~ N(0, .3²).
+    text = f"""What the stage fits unless told otherwise: the 2PL with log a ~ N(0, .5²) before. First the simulations of
+[the section above](#irt), whose items differ less than that, then items as the prior says.
 
 {recovery(arguments.replications, "2PL+prior")}"""
     return text, made(versions("Matrix"))
@@ -366,20 +367,41 @@ def growth_oulad(arguments: argparse.Namespace) -> tuple[str, str]:
             reply = httpx.post(service.base_url + path, json=body, headers=headers, timeout=600)
             return dict(reply.raise_for_status().json())
 
-        found = {name: held_out_scores.judge(ask, name) for name in held_out_scores.deadlines()}
-    rows = [seen.row(name) for name, seen in found.items()]
-    rows.append(held_out_scores.together(found.values()).row("all"))
-    slopes = [seen.slope() for seen in found.values()]
-    beaten = sum(
-        seen.brier(seen.chance) < min(seen.brier(seen.base_rate), seen.brier(seen.last)) for seen in found.values()
-    )
+        found = {
+            standing: {
+                name: held_out_scores.judge(ask, name, standing=standing) for name in held_out_scores.deadlines()
+            }
+            for standing in (False, True)
+        }
+    marks, standings = (held_out_scores.together(one.values()) for one in (found[False], found[True]))
+    held_out_scores.draw(marks, standings, DOCS / "growth-later-scores.svg")
     text = f"""Chances that the score of a presentation's last assessment is at least the median of those before it, by the
 fit of what was submitted up to halfway between the last two deadlines ([growth](growth.md)). Every presentation with
-three assessments before its last, by this one rule; P is better than both simple forecasts in {beaten} of {len(found)},
-and its slope within .8 to 1.2 in {sum(0.8 < slope < 1.2 for slope in slopes)}:
+three assessments before its last, by this one rule.
 
-{table(held_out_scores.HEAD, rows)}"""
+Marks as given:
+
+{scores_table(found[False], marks)}
+
+Standings, which put every assessment on one scale: normal scores of the ranks among those of an assessment.
+
+{scores_table(found[True], standings)}
+
+![Share who reached the goal, by predicted P](growth-later-scores.svg)"""
     return text, made(versions("rstan"))
+
+
+def scores_table(found: dict[str, held_out_scores.Chances], all_of_them: held_out_scores.Chances) -> str:
+    """The table of the presentations, and in how many of them P does well."""
+    rows = [seen.row(name) for name, seen in found.items()]
+    slopes = [seen.slope() for seen in found.values()]
+    beaten = [
+        seen.brier(seen.chance) < min(seen.brier(seen.base_rate), seen.brier(seen.last)) for seen in found.values()
+    ]
+    return f"""{table(held_out_scores.HEAD, [*rows, all_of_them.row("all")])}
+
+In {sum(beaten)} of {len(found)}, P is better than both simple forecasts; in {sum(0.8 < slope < 1.2 for slope in slopes)},
+its slope is within .8 to 1.2."""
 
 
 CAMPAIGNS: dict[str, Callable[[argparse.Namespace], tuple[str, str]]] = {

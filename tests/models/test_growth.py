@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from held_out import bins
 from held_out_scores import FIT, OULAD, PREDICT, Chances, Columns, deadlines, judge, sums, together
 from numpy.typing import NDArray
 from oracles import is_the_published_sleepstudy, sleepstudy
@@ -271,38 +272,47 @@ def test_a_fit_that_fails_its_gate_says_why(ask: Ask) -> None:
 
 
 # Real scores, held out in time: the last tutor-marked assessment of a presentation of OULAD, by the rule of
-# held_out_scores. All presentations are judged by `python tests/validate.py growth-oulad`; here, the first of each module.
+# held_out_scores, on marks as given and on standings. All presentations are judged by `python tests/validate.py growth-oulad`;
+# here, the first of each module.
+
+MODULES = ["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"]  # GGG has three assessments: too few before the last
+MARKS, STANDINGS = False, True
 
 
 @pytest.fixture(scope="module")
-def later_scores(ask: Ask) -> Callable[[str], Chances]:
+def later_scores(ask: Ask) -> Callable[[str, bool], Chances]:
     """Chances beside the last assessment of a module's first presentation; each module once."""
 
     @cache
-    def of(module: str) -> Chances:
+    def of(module: str, standing: bool) -> Chances:
         if not OULAD.exists():
             pytest.skip("the OULAD data are not beside the repository")
-        return judge(ask, next(name for name in deadlines() if name.startswith(module)))
+        return judge(ask, next(name for name in deadlines() if name.startswith(module)), standing=standing)
 
     return of
 
 
-MODULES = ["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"]  # GGG has three assessments: too few before the last
-
-
+@pytest.mark.parametrize("standing", [MARKS, STANDINGS], ids=["marks", "standings"])
 @pytest.mark.parametrize("module", MODULES)
 def test_chances_beat_simple_forecasts_of_the_last_assessment(
-    later_scores: Callable[[str], Chances], module: str
+    later_scores: Callable[[str, bool], Chances], module: str, standing: bool
 ) -> None:
-    seen = later_scores(module)
+    seen = later_scores(module, standing)
     assert seen.brier(seen.chance) < seen.brier(seen.base_rate)
     assert seen.brier(seen.chance) < seen.brier(seen.last)
 
 
+@pytest.mark.parametrize("standing", [MARKS, STANDINGS], ids=["marks", "standings"])
 def test_chances_of_all_modules_together_are_calibrated_on_the_last_assessment(
-    later_scores: Callable[[str], Chances],
+    later_scores: Callable[[str, bool], Chances], standing: bool
 ) -> None:
     # Of the six first presentations. Some are far off alone: docs/models/growth.md.
-    seen = together(map(later_scores, MODULES))
+    seen = together(later_scores(module, standing) for module in MODULES)
     assert 0.8 < seen.slope() < 1.2
     assert 0.9 < seen.inside.mean() < 0.97
+
+
+def test_chances_of_standings_are_right_in_every_tenth(later_scores: Callable[[str, bool], Chances]) -> None:
+    seen = together(later_scores(module, STANDINGS) for module in MODULES)
+    predicted, reached, _ = bins(seen.chance, seen.reached)
+    assert predicted == pytest.approx(reached, abs=0.06)
