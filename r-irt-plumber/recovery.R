@@ -2,23 +2,22 @@
 #
 #   Rscript r-irt-plumber/recovery.R [REPLICATIONS [SEED [MODELS [PICTURE.svg]]]] > recovery.csv
 #
-# Truth: 50 items, log a ~ N(0, .3), b ~ N(0, 1), abilities N(0, 1); each learner answers items drawn at
+# Truth: 50 items, log a ~ N(0, sd_log_a), b ~ N(0, 1), abilities N(0, 1); each learner answers items drawn at
 # random. MODELS, comma-separated: 2PL, 1PL, and 2PL+prior, which is what the stage fits unless told otherwise
-# (MIRT_PRIOR_A_SDLOG).
+# (MIRT_PRIOR_A_SDLOG), with items that differ less than the prior says, and as much.
 
-grid <- expand.grid(
-  n_users = c(400, 800, 3000), n_each = c(10, 25), model = c("2PL+prior", "2PL", "1PL"),
-  stringsAsFactors = FALSE
-)
 default_prior <- list(meanlog = 0, sdlog = 0.5)
+cells_of <- function(model, sd_log_a) {
+  expand.grid(
+    n_users = c(400, 800, 3000), n_each = c(10, 25), model = model, sd_log_a = sd_log_a,
+    stringsAsFactors = FALSE
+  )
+}
+grid <- rbind(cells_of("2PL+prior", c(0.3, default_prior$sdlog)), cells_of("2PL", 0.3), cells_of("1PL", 0))
 
 #' One simulated calibration: a data frame of true and estimated items, and the share of abilities covered.
-recover <- function(n_users, n_each, model, seed) {
-  simulated <- if (model == "1PL") {
-    simulate_answers(n_users, 50, n_each, seed, a = rep(1, 50))
-  } else {
-    simulate_answers(n_users, 50, n_each, seed)
-  }
+recover <- function(n_users, n_each, model, sd_log_a, seed) {
+  simulated <- simulate_answers(n_users, 50, n_each, seed, a = exp(stats::rnorm(50, 0, sd_log_a)))
   prior <- if (model == "2PL+prior") default_prior
   fit <- calibrate(simulated$responses, sub("[+].*", "", model), prior_a = prior)
   ability <- simulated$theta[as.integer(substring(fit$abilities$user_id, 2))]
@@ -30,7 +29,7 @@ recover <- function(n_users, n_each, model, seed) {
 #' A row of the table: bias, root mean square error and coverage of 95 % intervals over all replications.
 judge <- function(cell, replications, seed) {
   found <- do.call(rbind, lapply(seq_len(replications), function(i) {
-    recover(cell$n_users, cell$n_each, cell$model, seed * 1000 + i)
+    recover(cell$n_users, cell$n_each, cell$model, cell$sd_log_a, seed * 1000 + i)
   }))
   inside <- function(estimate, truth, se) mean(abs(estimate - truth) <= stats::qnorm(.975) * se)
   with(found, data.frame(
@@ -81,4 +80,4 @@ models <- if (length(arguments) > 2) strsplit(arguments[3], ",")[[1]] else c("2P
 grid <- grid[grid$model %in% models, ]
 cells <- split(grid, seq_len(nrow(grid)))
 utils::write.csv(do.call(rbind, lapply(cells, judge, replications, seed)), row.names = FALSE)
-if (length(arguments) > 3) plot_recovery(recover(800, 25, "2PL", seed), arguments[4])
+if (length(arguments) > 3) plot_recovery(recover(800, 25, "2PL", 0.3, seed), arguments[4])

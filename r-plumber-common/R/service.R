@@ -3,8 +3,8 @@
 #' @param name,version as `/healthz` shows them.
 #' @param packages loaded in the worker processes before `R/*.R` is read, and named in `versions` of replies.
 #' @param warm name of a function in `R/` (no arguments) that every worker runs once before it takes work.
-#' @param heap_cells R's NSIZE in worker processes: about as many cells as loading the packages takes. R's own is
-#'   small, and collects garbage again and again meanwhile; a larger one may hold more memory for good.
+#' @param heap_cells R's NSIZE in worker processes: about as many cells as loading the packages takes. R's own
+#'   is small, and collects garbage again and again meanwhile; a larger one may hold more memory for good.
 #' @param health function that returns further fields of `/healthz` (strings); called once, in the HTTP
 #'   process.
 #' @param routes list of `fit_route()`.

@@ -215,7 +215,7 @@ def test_irt_says_when_difficulties_are_hardly_known(se_b: float, vague: int, sa
 def test_irt_says_when_items_depend_on_each_other() -> None:
     verdict = gates.irt(irt_fit(fit={"reliability": 0.8, "n_dependent_pairs": 3}))
     assert verdict.accepted
-    assert "3 pairs of items" in str(verdict)
+    assert "Pairs of items that share more than ability explains (Q3): 3" in str(verdict)
 
 
 @pytest.mark.parametrize(("redrawn", "said"), [(gates.STABILITY_MIN, False), (gates.STABILITY_MIN - 1e-9, True)])

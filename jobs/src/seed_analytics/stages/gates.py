@@ -58,7 +58,7 @@ def irt(fit: dict[str, Any]) -> Verdict:
         remarks.append(f"The difficulty of {len(vague)} of {fitted} items is hardly known (se above {SE_B_MAX:g})")
     dependent = fit["fit"]["n_dependent_pairs"]
     if dependent:
-        remarks.append(f"{dependent} pairs of items share more than ability explains (Q3)")
+        remarks.append(f"Pairs of items that share more than ability explains (Q3): {dependent}")
     return Verdict(tuple(faults), tuple(remarks))
 
 
