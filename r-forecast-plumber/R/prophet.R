@@ -72,12 +72,17 @@ fit_prophet <- function(body) {
     ),
     warnings = c(
       choice$note,
-      if (any(wild)) {
-        left_out <- paste(series$week_start[wild], collapse = ", ")
-        paste0("Far from the weeks around and left out of the fit: ", left_out, ".")
-      }
+      name_weeks("Without a value, and so not judged", series$week_start[is.na(series$value)]),
+      name_weeks("Far from the weeks around and left out of the fit", series$week_start[wild])
     )
   )
+}
+
+#' A sentence that names weeks, the first few where they are many; NULL where there are none.
+name_weeks <- function(what, weeks, most = 5L) {
+  if (length(weeks) == 0L) return(NULL)
+  more <- if (length(weeks) > most) sprintf(" and %d more", length(weeks) - most)
+  paste0(what, ": ", paste(weeks[seq_len(min(most, length(weeks)))], collapse = ", "), more, ".")
 }
 
 #' Runs once in a worker: the first Prophet fit of a process takes two seconds longer than the next ones.

@@ -302,12 +302,19 @@ def test_chances_beat_simple_forecasts_of_the_last_assessment(
     assert seen.brier(seen.chance) < seen.brier(seen.last)
 
 
-@pytest.mark.parametrize("standing", [MARKS, STANDINGS], ids=["marks", "standings"])
-def test_chances_of_all_modules_together_are_calibrated_on_the_last_assessment(
-    later_scores: Callable[[str, bool], Chances], standing: bool
+def test_chances_of_standings_are_calibrated_on_the_last_assessment(
+    later_scores: Callable[[str, bool], Chances],
 ) -> None:
-    # Of the six first presentations. Some are far off alone: docs/models/growth.md.
-    seen = together(later_scores(module, standing) for module in MODULES)
+    seen = together(later_scores(module, STANDINGS) for module in MODULES)
+    assert 0.8 < seen.slope() < 1.2
+    assert 0.93 < seen.inside.mean() < 0.97
+
+
+def test_chances_of_marks_in_the_first_presentations_are_as_bold_as_they_may_be(
+    later_scores: Callable[[str, bool], Chances],
+) -> None:
+    # Of these six together; of all presentations they are too bold, since assessments differ: docs/models/growth.md.
+    seen = together(later_scores(module, MARKS) for module in MODULES)
     assert 0.8 < seen.slope() < 1.2
     assert 0.9 < seen.inside.mean() < 0.97
 

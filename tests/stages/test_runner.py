@@ -208,6 +208,9 @@ def test_kpis_that_are_no_numbers_are_passed_over(simulated: Database) -> None:
         WHERE user_id IN (SELECT user_id FROM weekly_kpi GROUP BY 1 ORDER BY 1 LIMIT 5)"""
     )
     assert segment(simulated) == 0
+    _, reason = simulated.runs("cluster-segments")[-1]
+    assert "Filled by the median where missing, of 300 learners" in reason
+    assert "efficiency (5), recovery (5)" in reason
 
 
 @pytest.mark.parametrize("table", ["weekly_kpi", "attempt"])

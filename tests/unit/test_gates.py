@@ -38,6 +38,8 @@ def survival_fit(**holdout: Any) -> dict[str, Any]:
         "separated": [],
         "ph_test": {"term": ["x", "GLOBAL"], "p": [0.4, 0.4]},
         "holdout": {
+            "n": 200,
+            "base_rate": 0.72,
             "concordance": 0.7,
             "calibration_slope": 1.0,
             "brier": 0.10,
@@ -91,10 +93,11 @@ def test_a_good_fit_passes_and_says_so(verdict: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "passes", "fails", "word"),
     [
-        ("max_rhat", gates.RHAT_MAX, gates.RHAT_MAX + 1e-9, "R-hat"),
-        ("min_ess_bulk", gates.ESS_MIN, gates.ESS_MIN - 1e-9, "bulk ESS"),
-        ("min_ess_tail", gates.ESS_MIN, gates.ESS_MIN - 1e-9, "tail ESS"),
-        ("divergent", gates.DIVERGENT_MAX, gates.DIVERGENT_MAX + 1, "divergent"),
+        # Vehtari et al. 2021: R-hat above 1.01, or fewer than 400 effective draws, is not to be used.
+        ("max_rhat", 1.01, 1.01 + 1e-9, "R-hat"),
+        ("min_ess_bulk", 400, 400 - 1e-9, "bulk ESS"),
+        ("min_ess_tail", 400, 400 - 1e-9, "tail ESS"),
+        ("divergent", 0, 1, "divergent"),
     ],
 )
 def test_growth_at_both_sides_of_each_threshold(name: str, passes: float, fails: float, word: str) -> None:
@@ -144,6 +147,20 @@ def test_survival_without_later_weeks_passes_and_says_so() -> None:
     verdict = gates.survival(survival_fit() | {"holdout": None})
     assert verdict.accepted
     assert "Too few later weeks" in str(verdict)
+
+
+@pytest.mark.parametrize(("base_rate", "who"), [(1.0, "everybody"), (0.0, "nobody")])
+def test_survival_is_not_refused_for_later_weeks_that_all_end_alike(base_rate: float, who: str) -> None:
+    # The base rate is then never wrong; no prediction that is made beforehand can be as good.
+    alike = {"base_rate": base_rate, "brier": 0.01, "brier_base_rate": 0.0}
+    verdict = gates.survival(survival_fit(**alike, concordance=None, calibration_slope=None))
+    assert verdict.accepted
+    assert f"On later weeks {who} came back (200 predictions): they are not checked" in str(verdict)
+
+
+def test_survival_whose_predictions_are_all_the_same_is_judged_by_their_error() -> None:
+    assert gates.survival(survival_fit(concordance=None, calibration_slope=None)).accepted
+    assert not gates.survival(survival_fit(concordance=None, calibration_slope=None, brier=0.21)).accepted
 
 
 @pytest.mark.parametrize(

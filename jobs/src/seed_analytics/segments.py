@@ -89,8 +89,7 @@ def usable(
     kept: dict[str, NDArray[np.float64]] = {}
     dropped: dict[str, str] = {}
     for name, column in columns.items():
-        values = np.array([np.nan if value is None else value for value in column], dtype=float)
-        values[~np.isfinite(values)] = np.nan
+        values = _numbers(column)
         missing = float(np.isnan(values).mean()) if len(values) else 1.0
         if missing > MISSING_MAX:
             dropped[name] = f"missing for {missing:.0%} of the learners"
@@ -105,6 +104,11 @@ def usable(
         else:
             kept[name] = filled
     return kept, dropped
+
+
+def _numbers(column: Sequence[float | None]) -> NDArray[np.float64]:
+    values = np.array([np.nan if value is None else value for value in column], dtype=float)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def cluster(
@@ -149,6 +153,9 @@ def _cluster(
     points = (raw - mean) / sd
     distinct = len(np.unique(points.round(9), axis=0))
     remarks = [f"Left out {name}: {why}" for name, why in dropped.items()]
+    missing = {name: int(np.isnan(_numbers(columns[name])).sum()) for name in names}
+    if filled := [f"{name} ({count})" for name, count in missing.items() if count]:
+        remarks.append(f"Filled by the median where missing, of {len(everyone)} learners: {', '.join(filled)}")
     if wild.any():
         remarks.append(f"Far from all others, and without a say in the segments: {wild.sum()} of {len(wild)} learners")
     most = min(K_MAX, distinct, len(points) - 1)

@@ -322,6 +322,9 @@ test_that("gaps, given or left out, are bridged and not judged", {
   short <- fit_prophet(prophet_body(given[-c(4, 5, 11), ]))
   expect_equal(nrow(short$history), 13L)
   expect_equal(short$history$expected, fit$history$expected[-c(4, 5, 11)])
+  expect_equal(short$warnings, fit$warnings)
+  many <- fit_prophet(prophet_body(weeks_of(replace(stats::rnorm(20), 3:9, NA))))
+  expect_match(many$warnings, "not judged: .* and 2 more[.]$", all = FALSE)
 })
 
 test_that("fewer than 8 weeks with a value are refused", {

@@ -109,6 +109,9 @@ def survival(fit: dict[str, Any]) -> Verdict:
     holdout = fit.get("holdout")
     if not holdout:
         remarks.append("Too few later weeks to check the predictions on")
+    elif holdout["base_rate"] in (0, 1):  # of whom any prediction but the base rate would be worse
+        who = "everybody" if holdout["base_rate"] else "nobody"
+        remarks.append(f"On later weeks {who} came back ({holdout['n']} predictions): they are not checked")
     else:
         concordance, slope = holdout.get("concordance"), holdout.get("calibration_slope")
         if concordance is not None and concordance < CONCORDANCE_MIN:
