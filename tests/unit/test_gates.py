@@ -229,6 +229,13 @@ def test_irt_says_when_difficulties_are_hardly_known(se_b: float, vague: int, sa
     assert ("hardly known" in str(gates.irt(fit))) is said
 
 
+def test_irt_says_which_items_are_left_out() -> None:
+    left_out = {"item_id": ["i008", "i009"], "reason": ["all answers are right", "all answers are wrong"]}
+    verdict = gates.irt(irt_fit(excluded=left_out))
+    assert verdict.accepted
+    assert "2 of 22 items are left out, for reasons that irt_item_params has: i008, i009" in str(verdict)
+
+
 def test_irt_says_when_items_depend_on_each_other() -> None:
     verdict = gates.irt(irt_fit(fit={"reliability": 0.8, "n_dependent_pairs": 3}))
     assert verdict.accepted

@@ -46,6 +46,11 @@ def irt(fit: dict[str, Any]) -> Verdict:
         )
     if fitted < CALIBRATED_MIN * (fitted + left_out):
         faults.append(f"Only {fitted} of {fitted + left_out} items could be calibrated: {_some(excluded['reason'], 1)}")
+    elif left_out:
+        remarks.append(
+            f"{left_out} of {fitted + left_out} items are left out, for reasons that irt_item_params has: "
+            f"{_some(excluded['item_id'])}"
+        )
     reliability = fit["fit"]["reliability"]
     if reliability is not None and reliability < RELIABILITY_MIN:
         faults.append(f"The answers hardly tell learners apart: reliability {reliability:.2f}, below {RELIABILITY_MIN}")
@@ -71,7 +76,7 @@ def _linking_faults(linking: dict[str, Any] | None) -> list[str]:
     if linking and linking["drift"] > LINKING_DRIFT_MAX:
         faults.append(
             f"The anchors have moved against each other: by {linking['drift']:.2f} (sd, beyond sampling error) on "
-            f"their own scale, above {LINKING_DRIFT_MAX}. Has an anchor item been changed?"
+            f"their own scale, above {LINKING_DRIFT_MAX}: an anchor item may have been changed"
         )
     return faults
 
