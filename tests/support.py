@@ -46,7 +46,8 @@ class Database:
 
 
 def shuffle(database: Database) -> None:
-    """Lay the rows of the log and of the KPIs in another order."""
+    """Lay the rows of the log and of the KPIs in another order, the same one every time."""
+    database("SELECT setseed(0.5)")
     for table in ("attempt", "weekly_kpi"):
         database(f"CREATE TEMP TABLE shuffled AS SELECT * FROM {table} ORDER BY random()")
         database(f"TRUNCATE {table}")

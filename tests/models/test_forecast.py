@@ -25,7 +25,6 @@ SERVICE, FIT = "r-forecast-plumber", "/prophet/fit"
 Floats = NDArray[np.float64]
 Ask = Callable[..., dict[str, Any]]
 MONDAY = date(2023, 1, 2)
-ADDED = ("seed", "versions", "elapsed_secs", "warnings")
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +51,24 @@ def anomalies(fit: dict[str, Any]) -> list[int]:
 
 
 def test_http_and_function_give_the_same_forecast(models: Callable[[str], Any], http: Callable[..., Any]) -> None:
-    body = body_of(line(30, seed=1))
+    values = line(30, seed=1)
+    values[15:] += 0.02 * np.arange(15)  # bends
+    values[8] = 5.0  # is left out, which is said
+    body = body_of(values)
     over_http, direct = http(SERVICE, FIT, body).json(), models(SERVICE).fit(FIT, body)
     assert over_http["engine"] == direct["engine"] == "prophet"
-    for table in ("forecast", "history"):
-        for name, values in over_http[table].items():
-            if name != "week_start":
-                assert values == pytest.approx(direct[table][name], rel=1e-12, abs=1e-12), (table, name)
-    assert {k: v for k, v in over_http["metrics"].items() if v is not None} == pytest.approx(
-        {k: v for k, v in direct["metrics"].items() if v is not None}, rel=1e-12
-    )
+    for table in ("changepoints", "forecast", "history"):
+        assert over_http[table].keys() == direct[table].keys()
+        days = [(date.fromisoformat(week) - date(1970, 1, 1)).days for week in over_http[table]["week_start"]]
+        assert len(days) > 0, table
+        for name, column in (over_http[table] | {"week_start": days}).items():
+            assert column == pytest.approx(direct[table][name], rel=1e-12, abs=1e-12), (table, name)
+    assert over_http["metrics"] == {
+        name: value if value is None else pytest.approx(value, rel=1e-12) for name, value in direct["metrics"].items()
+    }
+    # R has one type for a sentence and a list of one
+    assert over_http["warnings"] == list(np.atleast_1d(direct["warnings"] or []))
+    assert any("left out of the fit" in warning for warning in over_http["warnings"])
 
 
 def test_a_forecast_is_what_prophet_itself_forecasts(ask: Ask) -> None:
@@ -207,6 +214,8 @@ def test_gaps_are_bridged_and_not_judged(ask: Ask) -> None:
     assert fit["metrics"]["n_weeks"] == 23
     assert [fit["history"]["score"][place] for place in (5, 6, 17)] == [None] * 3
     assert not {5, 6, 17} & set(anomalies(fit))
+    without = ", ".join(fit["history"]["week_start"][place] for place in (5, 6, 17))
+    assert f"Without a value, and so not judged: {without}." in fit["warnings"]
     assert all(math.isfinite(value) for value in fit["history"]["expected"])
 
 

@@ -75,19 +75,26 @@ def test_http_and_function_give_the_same_fit_of_lung(
     same_over_http(models, http, lung)
 
 
-def test_http_and_function_give_the_same_fit_of_visits(models: Callable[[str], Any], http: Callable[..., Any]) -> None:
-    same_over_http(models, http, body_of(simulate(80, seed=1)) | {"score": someone()})
+@pytest.mark.parametrize("n_users", [80, 15])
+def test_http_and_function_give_the_same_fit_of_visits(
+    models: Callable[[str], Any], http: Callable[..., Any], n_users: int
+) -> None:
+    said = same_over_http(models, http, body_of(simulate(n_users, seed=1)) | {"score": someone()})
+    assert any("Only 15 users" in warning for warning in said) == (n_users == 15)
 
 
-def same_over_http(models: Callable[[str], Any], http: Callable[..., Any], body: dict[str, Any]) -> None:
+def same_over_http(models: Callable[[str], Any], http: Callable[..., Any], body: dict[str, Any]) -> list[str]:
+    """Compare a reply with what the function returns; return its warnings."""
     reply = http(SERVICE, FIT, body)
     assert reply.status_code == 200
     over_http = reply.json()
     direct = models(SERVICE).fit(FIT, body)
-    for name in (*ADDED, "warnings"):  # R has one type for a sentence and a list of one
+    for name in ADDED:
         over_http.pop(name)
-        direct.pop(name, None)
+    said: list[str] = over_http.pop("warnings")
+    assert said == list(np.atleast_1d(direct.pop("warnings") or []))  # R has one type for a sentence and a list of one
     close(columns(direct), columns(over_http))
+    return said
 
 
 def columns(reply: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+from statistics import fmean
 from typing import Any
 
 from seed_analytics.clients import client
@@ -57,7 +59,9 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
     if data["anchors"]["item_id"]:
         body["anchors"] = data["anchors"]
     if settings.mirt_prior_a_sdlog:
-        body["prior_a"] = {"meanlog": 0, "sdlog": settings.mirt_prior_a_sdlog}
+        # Around 1; where anchors are held, around theirs. Else it would pull the scale, which they are to tell.
+        held = data["anchors"]["a"] if settings.mirt_linking == "fixed" else []
+        body["prior_a"] = {"meanlog": fmean(map(log, held)) if held else 0, "sdlog": settings.mirt_prior_a_sdlog}
     reply = client("r-irt-plumber", settings).post(
         "/irt/calibrate",
         body,
