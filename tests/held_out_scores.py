@@ -4,8 +4,8 @@ The rule, the same for every presentation and without a look at its scores: the 
 was submitted up to halfway between the deadlines of the last two, the goal is the median of that, and the horizon is
 the last deadline. At least three TMAs must be due before: the fewest that tell a line from its noise.
 
-Each presentation is judged twice: on the marks as given, whose difficulty moves from one TMA to the next for everybody,
-and on standings, which put every TMA on one scale.
+Each presentation is judged on SCALES: on the marks as given, whose difficulty moves from one TMA to the next for
+everybody, and on two that put every TMA on one scale.
 """
 
 from __future__ import annotations
@@ -63,15 +63,31 @@ def sums(rows: Columns) -> Columns:
     return {"user_id": users.tolist()} | {k: np.bincount(index, v).tolist() for k, v in parts.items()}
 
 
-def standings(score: Floats, assessment: NDArray[Any], past: NDArray[np.bool_]) -> Floats:
-    """Return normal scores, the normal quantile of (rank - 1/2) / n, of each score among those of its assessment.
+def standardised(score: Floats) -> Floats:
+    """Return scores of one TMA with mean 0 and sd 1."""
+    return (score - score.mean()) / (score.std() or 1)
 
-    Those that the fit sees are ranked apart from later ones, of which it must know nothing; equal scores share a rank.
-    """
+
+def normal_scores(score: Floats) -> Floats:
+    """Return the normal quantiles of (rank - 1/2) / n of scores of one TMA; equal scores share a rank."""
+    return stats.norm.ppf((stats.rankdata(score) - 0.5) / len(score))
+
+
+MARKS, STANDARDISED, STANDINGS = "marks as given", "standardised marks", "standings"
+SCALES: dict[str, Callable[[Floats], Floats]] = {
+    MARKS: lambda score: score,
+    STANDARDISED: standardised,
+    STANDINGS: normal_scores,
+}
+"""What is done with the scores of each TMA: those that the fit sees apart from later ones, of which it knows nothing."""
+
+
+def on_scale(scale: str, score: Floats, assessment: NDArray[Any], past: NDArray[np.bool_]) -> Floats:
+    """Return the scores on one of SCALES, each TMA by itself, and what the fit sees apart from what comes later."""
     found = np.empty(len(score))
-    for group in {*zip(assessment, past, strict=True)}:
-        of = (assessment == group[0]) & (past == group[1])
-        found[of] = stats.norm.ppf((stats.rankdata(score[of]) - 0.5) / of.sum())
+    for which, seen in {*zip(assessment.tolist(), past.tolist(), strict=True)}:
+        of = (assessment == which) & (past == seen)
+        found[of] = SCALES[scale](score[of])
     return found
 
 
@@ -118,13 +134,13 @@ HEAD = ["presentation", "later scores", "mean P", "reached", "Brier: P", "base r
 HEAD += ["95 % covers"]
 
 
-def judge(ask: Ask, presentation: str, *, standing: bool = False) -> Chances:
+def judge(ask: Ask, presentation: str, scale: str = MARKS) -> Chances:
     """Fit the scores up to the cut, and put the chances beside the scores of the last TMA.
 
     Args:
         ask: posts a body to a path and returns the reply.
         presentation: one of `deadlines()`.
-        standing: judge standings in place of marks.
+        scale: one of SCALES.
 
     """
     *_, (before, _), (due, last_id) = deadlines()[presentation]
@@ -137,8 +153,7 @@ def judge(ask: Ask, presentation: str, *, standing: bool = False) -> Chances:
     order = np.lexsort((student, day))
     student, day, score, assessment = student[order], day[order].astype(float), score[order], assessment[order]
     past = day <= cut
-    if standing:
-        score = standings(score, assessment, past)
+    score = on_scale(scale, score, assessment, past)
     later = ~past & (assessment == last_id) & np.isin(student, student[past])
     center, scale, goal = score[past].mean(), score[past].std(), np.median(score[past])
     rows: Columns = {
@@ -170,16 +185,14 @@ def together(found: Iterable[Chances]) -> Chances:
     return Chances(*(np.concatenate([getattr(one, name) for one in kept]) for name in names))
 
 
-def draw(marks: Chances, standing: Chances, file: Path) -> None:
-    """Draw the share that reached the goal against P, ten groups of similar P, with 95 % Wilson intervals."""
+def draw(found: dict[str, Chances], file: Path) -> None:
+    """Draw the share that reached the goal against P by scale, ten groups of similar P, with 95 % Wilson intervals."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": "held-out-scores", "svg.fonttype": "none", "font.size": 11}):
-        figure = Figure(figsize=(8.5, 4.4), layout="constrained")
-        for axes, seen, title in zip(
-            figure.subplots(1, 2, sharey=True), (marks, standing), ("marks as given", "standings"), strict=True
-        ):
+        figure = Figure(figsize=(10.5, 4.3), layout="constrained")
+        for axes, (title, seen) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
             predicted, reached, count = bins(seen.chance, seen.reached)
             axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect")
             axes.vlines(predicted, *wilson(reached, count), color="#0072b2", linewidth=1.5)

@@ -26,6 +26,23 @@ TABLES = {
     "forecast-prophet": ("prophet_fit_meta", "anomalies"),
     "fit-bayesian-growth": ("brms_fit_meta",),
 }
+ADDED = ("seed", "versions", "elapsed_secs")  # by a service to what its function returns
+
+
+def close(left: Any, right: Any, tolerance: float = 1e-12, at: str = "") -> None:
+    """Two replies, equal in every number to `tolerance` and exactly in all else."""
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), at
+        for name in left:
+            close(left[name], right[name], tolerance, f"{at}.{name}")
+    elif isinstance(left, list):
+        assert len(left) == len(right), at
+        for place, pair in enumerate(zip(left, right, strict=True)):
+            close(*pair, tolerance, f"{at}[{place}]")
+    elif isinstance(left, float) or isinstance(right, float):
+        assert left == pytest.approx(right, rel=tolerance, abs=tolerance), at
+    else:
+        assert left == right, at
 
 
 @dataclass

@@ -368,37 +368,33 @@ def growth_oulad(arguments: argparse.Namespace) -> tuple[str, str]:
             return dict(reply.raise_for_status().json())
 
         found = {
-            standing: {
-                name: held_out_scores.judge(ask, name, standing=standing) for name in held_out_scores.deadlines()
-            }
-            for standing in (False, True)
+            scale: {name: held_out_scores.judge(ask, name, scale) for name in held_out_scores.deadlines()}
+            for scale in held_out_scores.SCALES
         }
-    marks, standings = (held_out_scores.together(one.values()) for one in (found[False], found[True]))
-    held_out_scores.draw(marks, standings, DOCS / "growth-later-scores.svg")
+    pooled = {scale: held_out_scores.together(seen.values()) for scale, seen in found.items()}
+    held_out_scores.draw(pooled, DOCS / "growth-later-scores.svg")
+    tables = "\n\n".join(
+        f"{scale.capitalize()}:\n\n{scores_table(seen, pooled[scale])}" for scale, seen in found.items()
+    )
     text = f"""Chances that the score of a presentation's last assessment is at least the median of those before it, by the
 fit of what was submitted up to halfway between the last two deadlines ([growth](growth.md)). Every presentation with
-three assessments before its last, by this one rule.
+three assessments before its last, by this one rule, on three scales: marks as given, standardised within each
+assessment, and standings, the normal scores of the ranks within it.
 
-Marks as given:
-
-{scores_table(found[False], marks)}
-
-Standings, which put every assessment on one scale: normal scores of the ranks among those of an assessment.
-
-{scores_table(found[True], standings)}
+{tables}
 
 ![Share who reached the goal, by predicted P](growth-later-scores.svg)"""
     return text, made(versions("rstan"))
 
 
-def scores_table(found: dict[str, held_out_scores.Chances], all_of_them: held_out_scores.Chances) -> str:
+def scores_table(found: dict[str, held_out_scores.Chances], pooled: held_out_scores.Chances) -> str:
     """The table of the presentations, and in how many of them P does well."""
     rows = [seen.row(name) for name, seen in found.items()]
     slopes = [seen.slope() for seen in found.values()]
     beaten = [
         seen.brier(seen.chance) < min(seen.brier(seen.base_rate), seen.brier(seen.last)) for seen in found.values()
     ]
-    return f"""{table(held_out_scores.HEAD, [*rows, all_of_them.row("all")])}
+    return f"""{table(held_out_scores.HEAD, [*rows, pooled.row("all")])}
 
 In {sum(beaten)} of {len(found)}, P is better than both simple forecasts; in {sum(0.8 < slope < 1.2 for slope in slopes)},
 its slope is within .8 to 1.2."""
@@ -440,7 +436,7 @@ def main() -> None:
         "campaigns", nargs="*", metavar="campaign", help=f"of {', '.join(CAMPAIGNS)}; all where none is named"
     )
     parser.add_argument("--fits", type=int, default=10_000, help="of growth")
-    parser.add_argument("--simulations", type=int, default=50, help="of segments, a cell")
+    parser.add_argument("--simulations", type=int, default=200, help="of segments, a cell")
     parser.add_argument("--lines", type=int, default=1000, help="series of forecast, a cell")
     parser.add_argument("--series", type=int, default=100, help="of forecast-prophet, a cell")
     parser.add_argument("--replications", type=int, default=50, help="of irt and irt-prior, a cell")

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import httpx
+import numpy as np
 import psycopg
 import pytest
 from seed_analytics.errors import ExitCode
@@ -49,7 +50,10 @@ class Models:
         spec, function = self._functions[path]
         request = self._read(spec, json.dumps(body))
         self._set_seed(request.rx2("seed")[0])
-        return _python(function(request))
+        reply: dict[str, Any] = _python(function(request))
+        if "warnings" in reply:  # R has one type for a sentence and a list of one
+            reply["warnings"] = list(np.atleast_1d(reply["warnings"] or []))
+        return reply
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Answer a request as a worker does, without HTTP: status and reply."""

@@ -66,8 +66,7 @@ def test_http_and_function_give_the_same_forecast(models: Callable[[str], Any], 
     assert over_http["metrics"] == {
         name: value if value is None else pytest.approx(value, rel=1e-12) for name, value in direct["metrics"].items()
     }
-    # R has one type for a sentence and a list of one
-    assert over_http["warnings"] == list(np.atleast_1d(direct["warnings"] or []))
+    assert over_http["warnings"] == direct["warnings"]
     assert any("left out of the fit" in warning for warning in over_http["warnings"])
 
 

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 from scipy.stats import norm
 from seed_analytics.settings import IrtSettings
-from support import SHARED
+from support import ADDED, SHARED, close
 from threadpoolctl import threadpool_limits
 
 SERVICE = "r-irt-plumber"
@@ -305,30 +305,6 @@ def memphis_first_attempts(path: Any) -> tuple[Floats, list[str], list[str]]:
     return answers, users, items
 
 
-def close(left: Any, right: Any, at: str = "") -> None:
-    """Two replies, equal to 1e-12 in every number and exactly in all else."""
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), at
-        for name in left:
-            close(left[name], right[name], f"{at}.{name}")
-    elif isinstance(left, list):
-        assert len(left) == len(right), at
-        for place, pair in enumerate(zip(left, right, strict=True)):
-            close(*pair, f"{at}[{place}]")
-    elif isinstance(left, float) or isinstance(right, float):
-        assert left == pytest.approx(right, rel=1e-12, abs=1e-12), at
-    else:
-        assert left == right, at
-
-
-ADDED = ("seed", "versions", "elapsed_secs")  # by the service to what the function returns
-
-
-def sentences(fit: dict[str, Any]) -> list[str]:
-    """Take out the warnings; R has one type for a sentence and a list of one."""
-    return list(np.atleast_1d(fit.pop("warnings") or []))
-
-
 @pytest.mark.parametrize(
     "settings",
     [{}, {"model": "1PL"}, {"linking": "fixed"}, {"linking": "mean-sigma"}, {"prior_a": {"meanlog": 0, "sdlog": 0.5}}],
@@ -348,9 +324,7 @@ def test_http_and_function_give_the_same_calibration(
     direct = models(SERVICE).fit(CALIBRATE, body)
     for name in ADDED:
         over_http.pop(name)
-    said = sentences(over_http)
-    assert said == sentences(direct)
-    assert bool(said) == ("prior_a" in settings)
+    assert bool(over_http["warnings"]) == ("prior_a" in settings)
     close(over_http, direct)
 
 
@@ -361,9 +335,8 @@ def test_http_and_function_give_the_same_scores(models: Callable[[str], Any], ht
     }
     over_http, direct = http(SERVICE, SCORE, body).json(), models(SERVICE).fit(SCORE, body)
     close(over_http["abilities"], direct["abilities"])
-    said = sentences(over_http)
-    assert said == sentences(direct)
-    assert "7 items without parameters" in said[0]
+    assert over_http["warnings"] == direct["warnings"]
+    assert "7 items without parameters" in over_http["warnings"][0]
 
 
 def test_the_same_request_gives_the_same_bytes(http: Callable[..., Any]) -> None:

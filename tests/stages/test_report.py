@@ -629,6 +629,24 @@ def test_thousands_of_items_are_cut_to_both_ends_and_the_page_says_so(filled: Da
 
 
 @pytest.mark.parametrize(
+    ("brier", "judged"), [(0.02, "✓ better than a coin's 0.25"), (0.7, "! worse than a coin's 0.25")]
+)
+def test_a_survival_fit_on_whose_later_weeks_everybody_came_back_is_compared_with_a_coin(
+    filled: Database, brier: float, judged: str
+) -> None:
+    filled(
+        """UPDATE survival_fit_meta SET metrics = jsonb_set(metrics, '{holdout}', metrics -> 'holdout'
+        || '{"base_rate": 1, "brier_base_rate": 0, "concordance": null, "calibration_slope": null}'
+        || jsonb_build_object('brier', %s::float))""",
+        brier,
+    )
+    page = Page(render(filled.conn, NOW))
+    assert "everybody came back in time" in page.text
+    assert judged in page.text
+    assert "better than the base rate" not in page.text
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         'UPDATE survival_fit_meta SET metrics = metrics || \'{"holdout": null, "ph_test": {}}\'',

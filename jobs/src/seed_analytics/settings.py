@@ -158,7 +158,7 @@ class IrtSettings(IrtService):
     )
     mirt_prior_a_sdlog: float = _setting(
         0.5,
-        "Spread of the lognormal prior (median 1) on discrimination, which tames items with few answers. 0: none.",
+        "Spread of the lognormal prior on discrimination, around 1 or held anchors: for items of few answers. 0: none.",
         ge=0,
         le=10,
     )

@@ -60,7 +60,9 @@ def fit(run: Run[IrtSettings], data: dict[str, Columns]) -> dict[str, Any]:
         body["anchors"] = data["anchors"]
     if settings.mirt_prior_a_sdlog:
         # Around 1; where anchors are held, around theirs. Else it would pull the scale, which they are to tell.
-        held = data["anchors"]["a"] if settings.mirt_linking == "fixed" else []
+        answered = set(data["responses"]["item_id"]) if settings.mirt_linking == "fixed" else set()
+        anchors = zip(data["anchors"]["item_id"], data["anchors"]["a"], strict=True)
+        held = [a for item, a in anchors if item in answered]
         body["prior_a"] = {"meanlog": fmean(map(log, held)) if held else 0, "sdlog": settings.mirt_prior_a_sdlog}
     reply = client("r-irt-plumber", settings).post(
         "/irt/calibrate",

@@ -20,6 +20,7 @@ STABILITY_MIN = 0.6  # adjusted Rand index over seeds; over learners drawn anew,
 STRUCTURE_MIN = 0.25  # silhouette; below, no substantial structure: Kaufman & Rousseeuw, Finding Groups (1990), p. 88
 SMALLEST_SEGMENT = 0.01  # share of the learners
 CONCORDANCE_MIN = 0.5  # of the held-out weeks: a coin's
+BRIER_COIN = 0.25  # of a coin, whatever happens
 CALIBRATION_SLOPE = (0.5, 2.0)  # outside, S is far too bold or far too timid to act on
 PH_REMARK_P = 0.001  # large samples reject every hypothesis: said, not refused
 CALIBRATED_MIN = 0.5  # share of the answered items
@@ -47,10 +48,7 @@ def irt(fit: dict[str, Any]) -> Verdict:
     if fitted < CALIBRATED_MIN * (fitted + left_out):
         faults.append(f"Only {fitted} of {fitted + left_out} items could be calibrated: {_some(excluded['reason'], 1)}")
     elif left_out:
-        remarks.append(
-            f"{left_out} of {fitted + left_out} items are left out, for reasons that irt_item_params has: "
-            f"{_some(excluded['item_id'])}"
-        )
+        remarks.append(f"Items left out: {left_out} of {fitted + left_out} ({_some(excluded['item_id'])})")
     reliability = fit["fit"]["reliability"]
     if reliability is not None and reliability < RELIABILITY_MIN:
         faults.append(f"The answers hardly tell learners apart: reliability {reliability:.2f}, below {RELIABILITY_MIN}")
@@ -114,9 +112,12 @@ def survival(fit: dict[str, Any]) -> Verdict:
     holdout = fit.get("holdout")
     if not holdout:
         remarks.append("Too few later weeks to check the predictions on")
-    elif holdout["base_rate"] in (0, 1):  # of whom any prediction but the base rate would be worse
+    elif holdout["base_rate"] in (0, 1):  # a base rate that is never wrong, and no order to be found
         who = "everybody" if holdout["base_rate"] else "nobody"
-        remarks.append(f"On later weeks {who} came back ({holdout['n']} predictions): they are not checked")
+        if holdout["brier"] > BRIER_COIN:
+            faults.append(f"On later weeks {who} came back, and S is worse than a coin: Brier {holdout['brier']:.4f}")
+        else:
+            remarks.append(f"On later weeks {who} came back: S is compared with a coin only")
     else:
         concordance, slope = holdout.get("concordance"), holdout.get("calibration_slope")
         if concordance is not None and concordance < CONCORDANCE_MIN:
