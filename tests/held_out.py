@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -172,6 +173,13 @@ def bins(predicted: Floats, happened: Floats, count: int = 10) -> tuple[Floats, 
     )
 
 
+def draw_bins(axes: Any, predicted: Floats, happened: Floats, label: str) -> None:
+    """Draw what happened against the chance, with 95 % Wilson intervals, in a panel."""
+    p, o, n = bins(predicted, happened)
+    axes.vlines(p, *wilson(o, n), color="#0072b2", linewidth=1.5)
+    axes.plot(p, o, "o", color="#0072b2", label=label)
+
+
 def draw(found: dict[str, Predictions], file: Path) -> None:
     """Draw predicted against observed, a panel a course, with 95 % Wilson intervals."""
     import matplotlib as mpl
@@ -185,9 +193,7 @@ def draw(found: dict[str, Predictions], file: Path) -> None:
             p, o, _ = bins(seen.survival, seen.back)
             axes.plot(p, o, "o", markerfacecolor="white", color="0.45", label="until the course closes")
             shown = seen.to_the_deadline()
-            p, o, n = bins(shown.survival, shown.back)
-            axes.vlines(p, *wilson(o, n), color="#0072b2", linewidth=1.5)
-            axes.plot(p, o, "o", color="#0072b2", label="until the last deadline, with 95 % interval")
+            draw_bins(axes, shown.survival, shown.back, "until the last deadline, with 95 % interval")
             axes.set(title=course, xlabel="S (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))
         panels[0].set_ylabel("share who came back in time")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)

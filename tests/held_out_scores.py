@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out import bins
+from held_out import draw_bins
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
-from seed_analytics.report.pictures import wilson
 from support import SHARED
 
 OULAD = SHARED / "data" / "oulad"
@@ -155,14 +154,14 @@ def judge(ask: Ask, presentation: str, scale: str = MARKS) -> Chances:
     past = day <= cut
     score = on_scale(scale, score, assessment, past)
     later = ~past & (assessment == last_id) & np.isin(student, student[past])
-    center, scale, goal = score[past].mean(), score[past].std(), np.median(score[past])
+    center, spread, goal = score[past].mean(), score[past].std(), np.median(score[past])
     rows: Columns = {
         "user_id": [str(one) for one in student[past]],
         "week": (day[past] / cut - 0.5).tolist(),
-        "score": ((score[past] - center) / scale).tolist(),
+        "score": ((score[past] - center) / spread).tolist(),
     }
     draws = ask(FIT, {"engine": "marginal", "rows": rows})["draws"]
-    asked = {"draws": draws, "students": sums(rows), "at": [due / cut - 0.5], "goal": (goal - center) / scale}
+    asked = {"draws": draws, "students": sums(rows), "at": [due / cut - 0.5], "goal": (goal - center) / spread}
     reply = ask(PREDICT, asked)["predictions"]
     place = {user: at for at, user in enumerate(reply["user_id"])}
     picked = [place[str(one)] for one in student[later]]
@@ -174,7 +173,7 @@ def judge(ask: Ask, presentation: str, scale: str = MARKS) -> Chances:
         np.full(len(found), (score[past] >= goal).mean()),
         np.array([last[one] for one in student[later]], float),
         (found >= goal).astype(float),
-        (np.abs((found - center) / scale - mean) <= stats.norm.ppf(0.975) * sd).astype(float),
+        (np.abs((found - center) / spread - mean) <= stats.norm.ppf(0.975) * sd).astype(float),
     )
 
 
@@ -193,10 +192,8 @@ def draw(found: dict[str, Chances], file: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "held-out-scores", "svg.fonttype": "none", "font.size": 11}):
         figure = Figure(figsize=(10.5, 4.3), layout="constrained")
         for axes, (title, seen) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
-            predicted, reached, count = bins(seen.chance, seen.reached)
             axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect")
-            axes.vlines(predicted, *wilson(reached, count), color="#0072b2", linewidth=1.5)
-            axes.plot(predicted, reached, "o", color="#0072b2", label="learners by P, with 95 % interval")
+            draw_bins(axes, seen.chance, seen.reached, "learners by P, with 95 % interval")
             axes.set(title=title, xlabel="P (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))
         figure.axes[0].set_ylabel("share who reached the goal")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -22,7 +22,7 @@ from seed_analytics.report.words import (
     significant,
     things,
 )
-from seed_analytics.stages.gates import BRIER_COIN, CALIBRATION_SLOPE, PH_REMARK_P
+from seed_analytics.stages.gates import BRIER_COIN, CALIBRATION_SLOPE, PH_REMARK_P, all_alike
 
 TABLES = ("analytics_runs", "survival_fit_meta", "survival_risk", "user_segments")
 MOST = 20  # learners in the table of those at risk
@@ -189,8 +189,7 @@ def _found(fit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     if not holdout:
         return [*found, ("Held-out weeks", NONE, "too few later weeks to check the predictions on")]
-    if holdout.get("base_rate") in (0, 1):
-        who = "everybody" if holdout["base_rate"] else "nobody"
+    if who := all_alike(holdout):
         better = "✓ better" if holdout["brier"] <= BRIER_COIN else "! worse"
         brier = ("Held-out Brier score", number(holdout["brier"], 4), f"{better} than a coin's {BRIER_COIN:g}")
         return [*found, ("Held-out predictions", count(holdout.get("n")), f"{who} came back in time"), brier]

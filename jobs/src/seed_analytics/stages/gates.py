@@ -6,6 +6,7 @@ A fault keeps the numbers of this run out of the tables (exit 76); a remark goes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seed_analytics.run import Verdict
@@ -112,8 +113,7 @@ def survival(fit: dict[str, Any]) -> Verdict:
     holdout = fit.get("holdout")
     if not holdout:
         remarks.append("Too few later weeks to check the predictions on")
-    elif holdout["base_rate"] in (0, 1):  # a base rate that is never wrong, and no order to be found
-        who = "everybody" if holdout["base_rate"] else "nobody"
+    elif who := all_alike(holdout):  # a base rate that is never wrong, and no order to be found
         if holdout["brier"] > BRIER_COIN:
             faults.append(f"On later weeks {who} came back, and S is worse than a coin: Brier {holdout['brier']:.4f}")
         else:
@@ -136,6 +136,12 @@ def survival(fit: dict[str, Any]) -> Verdict:
     if broken:
         remarks.append(f"Hazards are not proportional for {', '.join(broken)}: their ratios are averages over time")
     return Verdict(tuple(faults), tuple(remarks))
+
+
+def all_alike(holdout: Mapping[str, Any]) -> str | None:
+    """Say who came back on later weeks, "everybody" or "nobody"; None where some did."""
+    rate = holdout.get("base_rate")
+    return "everybody" if rate == 1 else "nobody" if rate == 0 else None
 
 
 def forecast(fits: list[dict[str, Any]]) -> Verdict:
