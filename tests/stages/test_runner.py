@@ -415,13 +415,20 @@ def test_server_sees_within_seconds_that_a_run_was_killed(simulated: Database) -
 
 
 def test_sigterm_after_the_commit_leaves_the_run_succeeded(simulated: Database) -> None:
-    # A commit that waits for a standby is done already: only its word to the client is held back.
-    name = simulated("SELECT current_database()")[0][0]
-    simulated(f"ALTER DATABASE {name} SET synchronous_commit = on")
+    # A commit that waits for a standby is done already: only its word to the client is held back. No other commit of
+    # the session may wait: a server that has not read its new setting yet would wait at the session's end, too late.
+    simulated(
+        "CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN SET LOCAL synchronous_commit = on; RETURN NULL; END $$"
+    )
+    simulated(
+        "CREATE TRIGGER hold_back AFTER UPDATE ON analytics_runs FOR EACH ROW "
+        "WHEN (NEW.status = 'succeeded') EXECUTE FUNCTION hold_back()"
+    )
     try:
-        with blocked_in_publishing(simulated) as victim:
-            simulated("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-            simulated("SELECT pg_reload_conf()")
+        simulated("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        simulated("SELECT pg_reload_conf()")
+        victim = spawn(simulated)
         until(lambda: waits(simulated, on="SyncRep"))
         victim.send_signal(signal.SIGTERM)
         _, shown = victim.communicate(timeout=DEADLINE_SECS)
