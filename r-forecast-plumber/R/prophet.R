@@ -171,6 +171,17 @@ prophet_model <- function(history, bend_scale = bend_scales[["prophet"]], weekly
   model
 }
 
+#' What a model expects at some dates.
+#'
+#' Without a season that is the trend (Taylor & Letham, equation 3): predict() gives the same, but its tables
+#' of components take as long as half a fit, and a forecast asks fifty models.
+expected_at <- function(model, dates) {
+  if (length(model$seasonalities) > 0L) return(stats::predict(model, data.frame(ds = dates))$yhat)
+  t <- as.numeric(as.POSIXct(dates, tz = "GMT") - model$start, units = "secs") / model$t.scale
+  since <- outer(t, model$changepoints.t, function(t, change) pmax(t - change, 0))
+  with(model$params, (drop(m) + drop(k) * t + drop(since %*% drop(delta))) * model$y.scale)
+}
+
 # By how much the sd of a prediction exceeds that of the noise where a straight line is fitted to `known`
 # positions.
 line_inflation <- function(known, at) {
@@ -183,7 +194,7 @@ prophet_engine <- function(bend_scale) {
     expect = function(values, dates, at) {
       model <- prophet_model(data.frame(ds = dates, y = values), bend_scale)
       list(
-        expected = stats::predict(model, data.frame(ds = dates[at]))$yhat,
+        expected = expected_at(model, dates[at]),
         inflation = line_inflation(which(!is.na(values)), at)
       )
     },
@@ -197,7 +208,7 @@ prophet_engine <- function(bend_scale) {
       a_week <- 604800 / model$t.scale # t.scale: seconds of the whole history
       model$uncertainty.samples <- 0
       list(
-        yhat = stats::predict(model, future)$yhat,
+        yhat = expected_at(model, future$ds),
         inflation = line_inflation(which(!is.na(values)), length(values) + seq_len(horizon)),
         trend_sd = apply(matrix(trends, nrow = horizon), 1L, stats::sd),
         changepoints = data.frame(

@@ -8,6 +8,17 @@ test_that("Prophet itself forecasts Peyton Manning as published", {
   expect_lt(max(abs(ahead$yhat - c(8.2126, 8.5376, 8.3251, 8.1577, 8.1697))), 0.02)
 })
 
+test_that("what a model expects is what Prophet predicts, before, within and after its weeks", {
+  set.seed(20)
+  for (n in c(8, 60, 120)) { # without bends, with them, with a season
+    day <- as.Date("2022-01-03") + 7 * seq_len(n)
+    value <- replace(100 + cumsum(stats::rnorm(n)), 3, NA)
+    model <- prophet_model(data.frame(ds = day, y = value), bend_scales[["prophet-bending"]])
+    at <- c(day[1] - 7, day, max(day) + 7 * 1:4)
+    expect_equal(expected_at(model, at), stats::predict(model, data.frame(ds = at))$yhat, tolerance = 1e-12)
+  }
+})
+
 test_that("a trend is continued", {
   set.seed(1)
   fit <- forecast_of(0.2 + 0.01 * (1:40) + stats::rnorm(40, 0, 0.005))
