@@ -11,7 +11,6 @@ folders <- commandArgs(TRUE)
 if (length(folders) == 0L) folders <- c(common, Sys.glob(file.path(root, "r-*-plumber")))
 
 run <- function(folder) {
-  cat("\n==", basename(folder), "\n")
   tests <- file.path(folder, "tests", "testthat")
   # tests of the package see its internals; tests of a service see its model functions
   env <- if (basename(folder) == basename(common)) {
@@ -19,18 +18,26 @@ run <- function(folder) {
   } else {
     seedplumber::load_service(folder)$models
   }
-  results <- as.data.frame(testthat::test_dir(tests, env = env, stop_on_failure = FALSE, reporter = "check"))
-  failed <- results[results$failed > 0L | results$error, ]
+  said <- utils::capture.output(
+    found <- testthat::test_dir(tests, env = env, stop_on_failure = FALSE, reporter = "check")
+  )
+  cat(c("", paste("==", basename(folder)), said, ""), sep = "\n")
+  results <- as.data.frame(found)
   c(
-    tests = nrow(results), checks = sum(results$nb), skipped = sum(results$skipped), failed = nrow(failed),
-    secs = round(sum(results$real), 1)
+    tests = nrow(results), checks = sum(results$nb), skipped = sum(results$skipped),
+    failed = sum(results$failed > 0L | results$error), secs = round(sum(results$real), 1)
   )
 }
 
-outcome <- vapply(normalizePath(folders), run, c(tests = 0, checks = 0, skipped = 0, failed = 0, secs = 0))
-colnames(outcome) <- basename(folders)
+# A process a folder, as many at once as there are cores; each says how it went when it has ended.
+outcome <- parallel::mclapply(
+  stats::setNames(normalizePath(folders), basename(folders)), run,
+  mc.cores = parallel::detectCores(), mc.preschedule = FALSE
+)
+ran <- Filter(is.numeric, outcome)
 cat("\n")
-print(t(outcome))
-bad <- sum(outcome["failed", ]) + sum(outcome["tests", ] == 0)
+print(do.call(rbind, ran))
+for (name in setdiff(names(outcome), names(ran))) cat(name, "was not run to its end:", outcome[[name]], "\n")
+bad <- length(outcome) - length(ran) + sum(vapply(ran, function(of) of[["failed"]] + (of[["tests"]] == 0), 0))
 cat(if (bad) "FAILED\n" else "All R tests passed.\n")
 quit(status = if (bad) 1L else 0L)
