@@ -111,22 +111,15 @@ def models() -> Callable[[str], Models]:
 
 
 @pytest.fixture(scope="session")
-def http() -> Iterator[Callable[..., httpx.Response]]:
-    """``http("r-irt-plumber", path, body)``: ask the service itself, started at its first question."""
-    started: dict[str, RService] = {}
+def http(services: dict[str, RService]) -> Callable[..., httpx.Response]:
+    """``http("r-irt-plumber", path, body)``: ask the service itself."""
 
     def post(name: str, path: str, body: dict[str, Any]) -> httpx.Response:
-        if name not in started:
-            started[name] = RService(name)
-            started[name].start()
-            started[name].wait_ready()
-        service = started[name]
+        service = services[name]
         headers = {"Authorization": f"Bearer {service.token}"}
         return httpx.post(service.base_url + path, json=body, headers=headers, timeout=120)
 
-    yield post
-    for service in started.values():
-        service.stop()
+    return post
 
 
 @pytest.fixture(scope="session")
