@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def close(left: Any, right: Any, tolerance: float = 1e-12, at: str = "") -> None
         assert left == pytest.approx(right, rel=tolerance, abs=tolerance), at
     else:
         assert left == right, at
+
+
+def until(condition: Callable[[], bool], within: float = 60) -> None:
+    """Wait until a condition is met, for so many seconds at most."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition was not met within {within:.0f} s"
+        time.sleep(0.02)
 
 
 @dataclass

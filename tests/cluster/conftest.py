@@ -9,13 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NoReturn
 
 import pytest
 from chart.harness import helm
-from cluster.kube import RESTRICTED, SERVICES_OFF, SMALL, STAGES_OFF, Cluster, Namespace, Postgres, connected, until
+from cluster.kube import (
+    RESTRICTED,
+    SERVICES_OFF,
+    SMALL,
+    STAGES_OFF,
+    Cluster,
+    Namespace,
+    Postgres,
+    connected,
+    merged,
+    until,
+)
 from containers import IMAGES, REGISTRY, VERSION
 from support import ROOT
 from xdist.scheduler import LoadScopeScheduling
@@ -142,8 +154,10 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
         # Debian's package and the published image name another user each.
         postgres = LOCAL_POSTGRES
         uid = int(_docker("run", "--rm", "--entrypoint", "id", postgres, "-u", "postgres"))
-    values = ours | {"devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid}}
-    return Cluster(values, helm.find(request.config.getoption("--helm")))
+    # By the clock of a zone where it is noon: the schedules are of the night, and only tests are to start runs.
+    noon = {"global": {"stages": {"timeZone": f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"}}}
+    database = {"devDatabase": {"image": _image(_full_name(postgres)), "runAsUser": uid}}
+    return Cluster(merged(ours, noon, database), helm.find(request.config.getoption("--helm")))
 
 
 @pytest.fixture(scope="session")

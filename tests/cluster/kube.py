@@ -264,11 +264,14 @@ class Namespace:
 
     def left(self) -> set[str]:
         """Return what is here of every kind but pods, which go with their owners, and what the cluster itself makes."""
-        listed = self.cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        every = self.cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         passing = {"pods", "events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io"}
-        kinds = ",".join(kind for kind in listed if kind not in passing and not kind.startswith("pods."))
-        found = self.kubectl("get", kinds, "--output=name", "--ignore-not-found").split()
-        return set(found) - {"serviceaccount/default", "configmap/kube-root-ca.crt"}
+        kinds = ",".join(kind for kind in every if kind not in passing and not kind.startswith("pods."))
+        asked = ("get", kinds, "--output=name", "--ignore-not-found")
+        listed = self.cluster.run("kubectl", "--namespace", self.name, *asked, check=False)
+        if listed.returncode:  # a kind that another test has removed in between: who waits looks again
+            return {listed.stderr}
+        return set(listed.stdout.split()) - {"serviceaccount/default", "configmap/kube-root-ca.crt"}
 
     def story(self) -> str:
         """Return what is here, and the events, the oldest first."""

@@ -37,9 +37,9 @@ def refused(namespace: Namespace, *values: Any, timeout: str = "15s") -> str:
 
 def test_a_missing_secret_is_named_by_describe(namespace: Namespace) -> None:
     assert IRT in refused(namespace, SERVICE_ALONE)
-    assert 'secret "calibrate-irt-credentials" not found' in namespace.kubectl(
-        "describe", "pods", "-l", f"app.kubernetes.io/name={IRT}"
-    )
+    described = ("describe", "pods", "-l", f"app.kubernetes.io/name={IRT}")
+    missing = 'secret "calibrate-irt-credentials" not found'
+    until("the cause is shown", lambda: missing in namespace.kubectl(*described), 90)
     namespace.secret("calibrate-irt-credentials", token="there-now")  # noqa: S106 - of a service that ends with the test
     namespace.install("bad", SERVICE_ALONE)
 

@@ -133,11 +133,12 @@ def a_release_that_refuses_to_start(demo: Demo) -> Names:
     # As when no node has room for the old pod: nothing but the new one is left.
     demo.namespace.kubectl("delete", before)
 
-    def restarted() -> bool:
+    def waits() -> bool:  # while it is started again, it is shown as running
         pods = demo.namespace.pods(app=IRT)
-        return len(pods) == 1 and any(s.restart_count for s in pods[0].status.container_statuses or ())
+        states = [status.state.waiting for pod in pods for status in pod.status.container_statuses or ()]
+        return [state and state.reason for state in states] == ["CrashLoopBackOff"]
 
-    until("the new container was started again, and the old pod is gone", restarted)
+    until("the new container waits to be started again, and the old pod is gone", waits)
     return {}
 
 
@@ -250,11 +251,13 @@ def test_an_install_that_failed_is_shown_and_mended(namespace: Namespace) -> Non
     )
     assert namespace.install("bad", alone, timeout="20s", check=False).returncode
     names = {"NAMESPACE": namespace.name, "RELEASE": "bad", "NAME": "calibrate-irt-credentials"}
-    shown = "".join(
-        namespace.cluster.run("bash", "-c", filled(c, names)).stdout for c in commands("InstallFails", "Look")
-    )
-    assert "CreateContainerConfigError" in shown
-    assert 'secret "calibrate-irt-credentials" not found' in shown
+
+    def shown() -> bool:
+        look = [namespace.cluster.run("bash", "-c", filled(c, names)).stdout for c in commands("InstallFails", "Look")]
+        causes = "CreateContainerConfigError", 'secret "calibrate-irt-credentials" not found'
+        return all(cause in "".join(look) for cause in causes)
+
+    until("the page's commands show the cause", shown, 90)
     for command in commands("InstallFails", "Mend"):
         done = namespace.cluster.run("bash", "-c", filled(command, names))
     namespace.ready(IRT, 1)

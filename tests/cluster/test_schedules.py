@@ -75,34 +75,38 @@ ALTER TABLE weekly_kpi_behind RENAME TO weekly_kpi
 
 
 @pytest.fixture(scope="class")
-def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[str]:
-    """Name of a Job that hangs."""
+def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[tuple[client.V1Job, str]]:
+    """A Job that hangs, and the id of its run."""
     postgres.sql(HANG, scheduled.database)
     sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name LIKE 'seed%'"
     until("a run reads for ever", lambda: postgres.sql(sleeping), 130)
     (job,) = scheduled.active("cluster-segments")
-    yield job.metadata.name
+    (run_id,) = postgres.sql(
+        "SELECT run_id FROM analytics_runs WHERE stage = 'cluster-segments' AND status = 'running'", scheduled.database
+    )
+    yield job, run_id
     postgres.sql(HEAL, scheduled.database)
 
 
 class TestHungRun:
     """While the stage's table is read without an end, its run hangs."""
 
-    def test_no_other_run_is_started_beside_it(self, hung: str, scheduled: Scheduled) -> None:
+    def test_no_other_run_is_started_beside_it(self, hung: tuple[client.V1Job, str], scheduled: Scheduled) -> None:
         def skipped() -> bool:
             listed = scheduled.namespace.kubectl("get", "events", "--field-selector=reason=JobAlreadyActive")
             return "cluster-segments" in listed
 
         until("the next minute's run is skipped", skipped, 90)
-        assert [job.metadata.name for job in scheduled.active("cluster-segments")] == [hung]
+        assert [job.metadata.name for job in scheduled.active("cluster-segments")] == [hung[0].metadata.name]
 
-    def test_it_ends_at_its_deadline(self, hung: str, scheduled: Scheduled, postgres: Postgres) -> None:
-        ended = scheduled.namespace.ended(hung, HUNG_SECS + 60)
+    def test_it_ends_at_its_deadline(
+        self, hung: tuple[client.V1Job, str], scheduled: Scheduled, postgres: Postgres
+    ) -> None:
+        job, run_id = hung
+        ended = scheduled.namespace.ended(job.metadata.name, HUNG_SECS + 60)
         assert (ended.condition, ended.reason) == ("Failed", "DeadlineExceeded")
-        record = (
-            "SELECT status, extract(epoch FROM finished_at - started_at) > 50 "
-            "FROM analytics_runs WHERE stage = 'cluster-segments' ORDER BY started_at DESC LIMIT 1"
-        )
+        deadline = job.status.start_time + timedelta(seconds=HUNG_SECS)
+        record = f"SELECT status, finished_at >= '{deadline.isoformat()}' FROM analytics_runs WHERE run_id = '{run_id}'"
         until(
             "the run that hung until then is recorded as failed",
             lambda: postgres.sql(record, scheduled.database) == ["failed|t"],

@@ -18,7 +18,7 @@ from containers import DOCKER, IMAGES, SERVICES, VERSION, find_image, missing
 from docker import DockerClient
 from docker.models.images import Image
 from seed_analytics.demo import demo as demo_of_the_working_tree
-from support import ROOT
+from support import ROOT, until
 
 SECRETS = {
     "R_IRT_INTERNAL_TOKEN": "compose-irt-token",
@@ -176,6 +176,8 @@ def test_a_shell_as_first_process_hears_that_it_is_to_stop(engine: DockerClient,
     assert started.returncode == 0, started.stderr
     container = engine.containers.get(started.stdout.strip())
     try:
+        # Before the shell's command runs, its init may not be there yet to hear a signal.
+        until(lambda: any(argv[-1] == "sleep 600" for argv in container.top(ps_args="-o args")["Processes"]))
         container.stop(timeout=30)
         assert container.wait()["StatusCode"] == 143  # 137: it heard nothing and was killed
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from psycopg import sql
 from seed_analytics.errors import ExitCode
 from seed_analytics.settings import STAGES
+from support import until
 
 LAST_LOCK = {
     # Week by week: the lock of one row of the newest.
@@ -26,13 +26,6 @@ READ_LOCK = "LOCK TABLE attempt, weekly_kpi IN ACCESS EXCLUSIVE MODE"
 SERVICE = {stage: info.service for stage, info in STAGES.items() if info.service}
 DEADLINE_SECS = 120.0
 Rows = dict[str, tuple[int, str]]
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECS
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def contents(platform: Any) -> Rows:
@@ -59,7 +52,7 @@ def interrupted(
                 SELECT backend_xid IS NOT NULL FROM pg_stat_activity
                 WHERE application_name = %s AND wait_event_type = 'Lock'
             """
-            until(lambda: looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() is not None)
+            until(lambda: looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() is not None, DEADLINE_SECS)
             assert looking.execute(waiting, (f"seed-analytics/{stage}",)).fetchone() == (written,)
         interrupt(job)
     code = int(job.wait(timeout=DEADLINE_SECS)["StatusCode"])
@@ -99,7 +92,7 @@ def test_a_restart_of_postgresql_while_a_service_fits_is_said(platform: Any, sta
     service.pause()
     try:
         job = platform.start(stage)
-        until(lambda: b"Loaded" in job.logs())
+        until(lambda: b"Loaded" in job.logs(), DEADLINE_SECS)
         platform.database.restart(timeout=30)
         platform.wait()
     finally:

@@ -412,9 +412,9 @@ def test_an_item_that_abler_learners_get_wrong_is_said(published: Database, run:
         " ORDER BY n_responses DESC LIMIT 1"
     )
     published("UPDATE attempt SET correct = NOT correct WHERE item_id = %s", item)
-    assert (
-        run(published, "calibrate-irt-weekly", "--mirt-prior-a-sdlog", sdlog, "--mirt-linking", "fixed") == ExitCode.OK
-    )
+    monday = published(f"SELECT {THIS_WEEK}::date::text")[0][0]
+    settings = ("--as-of", monday, "--mirt-prior-a-sdlog", sdlog, "--mirt-linking", "fixed")
+    assert run(published, "calibrate-irt-weekly", *settings) == ExitCode.OK
     if sdlog == "0":  # left out, with the reason
         reasons = published(
             "SELECT reason FROM irt_item_params WHERE item_id = %s AND a IS NULL"

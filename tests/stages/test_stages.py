@@ -35,7 +35,7 @@ Run = Callable[..., int]
 def finished(postgres: Postgres, simulated_template: str, services: dict[str, RService]) -> Iterator[Database]:
     """A database in which every stage has run once."""
     for database in copy_of(postgres, simulated_template, "finished"):
-        for stage in MODEL_STAGES:
+        for stage in STAGES:
             assert run_with(services, database, stage) == ExitCode.OK, stage
         yield database
 

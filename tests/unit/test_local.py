@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,18 +17,9 @@ import pytest
 from seed_analytics import demo, local
 from seed_analytics.errors import TryLater, Unavailable
 from seed_analytics.local import Postgres, Recorded, RService
+from support import until
 
 WAIT_SECS = 20.0
-
-
-def until(true: Callable[[], bool]) -> bool:
-    """Whether a condition comes true within WAIT_SECS."""
-    deadline = time.monotonic() + WAIT_SECS
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.fixture
@@ -88,7 +79,7 @@ class TestPostgres:
             assert child.running
             parent.kill()
         try:
-            assert until(lambda: not child.running)
+            until(lambda: not child.running, WAIT_SECS)
         finally:
             child.stop()
             shutil.rmtree(folder)

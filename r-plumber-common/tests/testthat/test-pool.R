@@ -68,7 +68,7 @@ test_that("a worker's heap begins as large as its service declares", {
 })
 
 test_that("a fit past its deadline is stopped and the worker replaced", {
-  pool <- start_pool(sleeper, timeout_secs = 1)
+  pool <- start_pool(sleeper, timeout_secs = 3)
   wait_for(pool$ready)
   slow <- ask_pool(pool, 60)
   quick <- ask_pool(pool, 0)
