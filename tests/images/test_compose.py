@@ -177,7 +177,7 @@ def test_a_shell_as_first_process_hears_that_it_is_to_stop(engine: DockerClient,
     container = engine.containers.get(started.stdout.strip())
     try:
         # Before the shell's command runs, its init may not be there yet to hear a signal.
-        until(lambda: any(argv[-1] == "sleep 600" for argv in container.top(ps_args="-o args")["Processes"]))
+        until(lambda: any(argv[-1] == "sleep 600" for argv in container.top(ps_args="-o pid,args")["Processes"]))
         container.stop(timeout=30)
         assert container.wait()["StatusCode"] == 143  # 137: it heard nothing and was killed
     finally:
