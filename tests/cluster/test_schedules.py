@@ -74,8 +74,11 @@ ALTER TABLE weekly_kpi_behind RENAME TO weekly_kpi
 """
 
 
+Hung = tuple[client.V1Job, str]
+
+
 @pytest.fixture(scope="class")
-def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[tuple[client.V1Job, str]]:
+def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[Hung]:
     """A Job that hangs, and the id of its run."""
     postgres.sql(HANG, scheduled.database)
     sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name LIKE 'seed%'"
@@ -91,7 +94,7 @@ def hung(scheduled: Scheduled, postgres: Postgres) -> Iterator[tuple[client.V1Jo
 class TestHungRun:
     """While the stage's table is read without an end, its run hangs."""
 
-    def test_no_other_run_is_started_beside_it(self, hung: tuple[client.V1Job, str], scheduled: Scheduled) -> None:
+    def test_no_other_run_is_started_beside_it(self, hung: Hung, scheduled: Scheduled) -> None:
         def skipped() -> bool:
             listed = scheduled.namespace.kubectl("get", "events", "--field-selector=reason=JobAlreadyActive")
             return "cluster-segments" in listed
@@ -99,9 +102,7 @@ class TestHungRun:
         until("the next minute's run is skipped", skipped, 90)
         assert [job.metadata.name for job in scheduled.active("cluster-segments")] == [hung[0].metadata.name]
 
-    def test_it_ends_at_its_deadline(
-        self, hung: tuple[client.V1Job, str], scheduled: Scheduled, postgres: Postgres
-    ) -> None:
+    def test_it_ends_at_its_deadline(self, hung: Hung, scheduled: Scheduled, postgres: Postgres) -> None:
         job, run_id = hung
         ended = scheduled.namespace.ended(job.metadata.name, HUNG_SECS + 60)
         assert (ended.condition, ended.reason) == ("Failed", "DeadlineExceeded")

@@ -405,6 +405,7 @@ def test_sigterm_ends_the_statement_that_the_server_is_at(simulated: Database) -
         victim.communicate(timeout=DEADLINE_SECS)
         assert not waits(simulated), "the server is still at the statement"
         assert simulated(STAGE_LOCKS) == [(0,)], "the next run would find the stage locked"
+        until(lambda: is_gone(simulated))
 
 
 def test_server_sees_within_seconds_that_a_run_was_killed(simulated: Database) -> None:
@@ -453,6 +454,7 @@ def test_commands_that_are_no_stages_hear_sigterm_too(simulated: Database, comma
         assert victim.returncode == ExitCode.STOPPED, shown.decode()
         assert b"told to stop" in shown
         assert not waits(simulated, command)
+        until(lambda: is_gone(simulated, command))
 
 
 def test_connection_cut_in_publishing_leaves_the_old_numbers(simulated: Database) -> None:

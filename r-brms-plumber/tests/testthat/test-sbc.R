@@ -8,6 +8,6 @@ test_that("ranks of the truth are uniform for every parameter and for P in 50 fi
   }
   expect_equal(sum(found$divergent > 0), 0)
   # the gate's thresholds: of the fits of docs/models/validation.md 1.2 % miss the first, none the second
-  expect_gte(sum(found$max_rhat <= 1.01), 47)
-  expect_gte(sum(found$min_ess >= 400), 49)
+  expect_gte(mean(found$max_rhat <= 1.01), 0.98)
+  expect_gte(mean(found$min_ess >= 400), 0.98)
 })
