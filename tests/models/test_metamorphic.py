@@ -5,13 +5,14 @@ Each test changes the data of a database in which every stage has published, run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres, RService
@@ -106,28 +107,6 @@ def shift(database: Database) -> int:
     return WEEKS_LATER
 
 
-CHANGES: dict[str, Callable[[Database], int | None]] = {
-    "shuffled rows": shuffle,
-    "renamed users": rename,
-    "dates shifted by weeks": shift,
-}
-
-
-@pytest.mark.parametrize("stage", MODEL_STAGES)
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_stage_publishes_the_same_of(published: Database, run: Run, stage: str, change: str) -> None:
-    renamed = (
-        dict(published("SELECT DISTINCT user_id, md5(user_id) FROM weekly_kpi")) if change == "renamed users" else {}
-    )
-    before = found(published, stage)
-    forget(published)
-    again(published, run, stage, CHANGES[change](published) or 0)
-    unchanged(found(published, stage), before, renamed)
-
-
-# ---- Estimates stay
-
-
 def copy(database: Database) -> None:
     """A twin of every user, with the same rows."""
     for table, user in LOGS.items():
@@ -146,6 +125,78 @@ def remove(database: Database) -> None:
     """One of the busiest users."""
     for table, user in LOGS.items():
         database(f"DELETE FROM {table} WHERE {user} = 'learner-000007'")
+
+
+CHANGES: dict[str, Callable[[Database], int | None]] = {
+    "shuffled rows": shuffle,
+    "renamed users": rename,
+    "dates shifted by weeks": shift,
+    "a copy of every user": copy,
+    "one user removed": remove,
+}
+NOTHING_CHANGES, ESTIMATES_STAY = [*CHANGES][:3], [*CHANGES][3:]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A database of changed data in which no stage has run since.
+
+    Attributes:
+        change: one of `CHANGES`.
+        before: what each stage had published.
+        renamed: users' names before and after, where they have others.
+        weeks: by how many the dates were moved.
+        template: name of the database that it is a copy of.
+        database: the copy, of one test.
+
+    """
+
+    change: str
+    before: dict[str, list[dict[Any, tuple[Any, ...]]]]
+    renamed: dict[str, str]
+    weeks: int
+    template: str
+    database: Database
+
+
+@pytest.fixture(scope="module")
+def changed_once(postgres: Postgres, published_template: str) -> Callable[[str], Changed]:
+    """The data changed, once for all stages."""
+
+    @cache
+    def by(change: str) -> Changed:
+        name = f"changed_{[*CHANGES].index(change)}"
+        url = postgres.create_database(name, template=published_template)
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("SET timezone TO 'UTC'")
+            database = Database(url, conn)
+            before = {stage: found(database, stage) for stage in MODEL_STAGES}
+            users = database("SELECT DISTINCT student_id, md5(student_id) FROM attempt")
+            forget(database)
+            weeks = CHANGES[change](database) or 0
+        return Changed(change, before, dict(users) if change == "renamed users" else {}, weeks, name, database)
+
+    return by
+
+
+@pytest.fixture
+def changed(
+    request: pytest.FixtureRequest, postgres: Postgres, changed_once: Callable[[str], Changed]
+) -> Iterator[Changed]:
+    """``parametrize("changed", CHANGES, indirect=True)``: data changed so."""
+    made = changed_once(request.param)
+    for database in copy_of(postgres, made.template, "changed"):
+        yield replace(made, database=database)
+
+
+@pytest.mark.parametrize("stage", MODEL_STAGES)
+@pytest.mark.parametrize("changed", NOTHING_CHANGES, indirect=True)
+def test_a_stage_publishes_the_same_of(changed: Changed, run: Run, stage: str) -> None:
+    again(changed.database, run, stage, changed.weeks)
+    unchanged(found(changed.database, stage), changed.before[stage], changed.renamed)
+
+
+# ---- Estimates stay
 
 
 @dataclass(frozen=True)
@@ -199,26 +250,24 @@ STAYS = {
 
 
 @pytest.mark.parametrize("stage", STAYS)
-@pytest.mark.parametrize("change", [copy, remove], ids=["a copy of every user", "one user removed"])
-def test_estimates_stay_with(published: Database, run: Run, stage: str, change: Callable[[Database], None]) -> None:
-    before = found(published, stage)
-    forget(published)
-    change(published)
-    again(published, run, stage)
-    after = found(published, stage)
+@pytest.mark.parametrize("changed", ESTIMATES_STAY, indirect=True)
+def test_estimates_stay_with(changed: Changed, run: Run, stage: str) -> None:
+    twins = changed.change == "a copy of every user"
+    again(changed.database, run, stage)
+    before, after = changed.before[stage], found(changed.database, stage)
     for old, new in zip(before, after, strict=True):
-        assert len(old.keys() - new.keys()) <= (change is remove)
+        assert len(old.keys() - new.keys()) <= (not twins)
         for twin in new.keys() - old.keys():
             assert same(new[twin], new[str(twin).removesuffix("-twin")]), twin
-    if stage == "forecast-prophet" and change is copy:  # a forecast of means, of which anomalies stay, too
+    if stage == "forecast-prophet" and twins:  # a forecast of means, of which anomalies stay, too
         unchanged(after, before)
     for number, stays in STAYS[stage].items():
         old, new = before[stays.query], after[stays.query]
         moved = [abs(stays.moved(old[name], new[name])) for name in old.keys() & new.keys()]
-        most = stays.copy if change is copy else stays.remove
+        most = stays.copy if twins else stays.remove
         assert max(moved) <= most, number
         assert np.mean(moved) <= most / 3, number
-        assert change is copy or max(moved) > 0, f"the user was to have a part in {number}"
+        assert twins or max(moved) > 0, f"the user was to have a part in {number}"
 
 
 @pytest.mark.parametrize("prior_sd", [0, 0.5])
@@ -389,33 +438,35 @@ def unchanged_kpis(
     return found
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "a copy of every user", "one user removed", "times in another unit"])
+@pytest.mark.parametrize("changed", CHANGES, indirect=True)
 def test_kpis_are_the_same_with(
-    simulated: Database, run: Run, unchanged_kpis: dict[tuple[str, date], dict[str, float]], change: str
+    changed: Changed, run: Run, unchanged_kpis: dict[tuple[str, date], dict[str, float]]
 ) -> None:
-    old = unchanged_kpis
-    name: Callable[[str], str] = str
-    weeks, left_out = 0, set()
-    if change in CHANGES:
-        if change == "renamed users":
-            name = dict(simulated("SELECT DISTINCT student_id, md5(student_id) FROM attempt")).__getitem__
-        weeks = CHANGES[change](simulated) or 0
-    elif change == "a copy of every user":
-        copy(simulated)
-    elif change == "one user removed":
-        remove(simulated)
-        left_out = {"learner-000007"}
-    else:
-        # E_t is a ratio of these times. A_t counts seconds, but those until completed_at: of rows without it, it would change.
-        assert simulated("SELECT DISTINCT completed_at IS NULL FROM attempt") == [(False,)]
-        assert sum("E_t" in kpi for kpi in old.values()) > 1000
-        simulated("UPDATE attempt SET response_time_ms = response_time_ms * 3")
-    new = kpis(simulated, run, weeks)
-    assert len(new) == len(old) * (2 if change == "a copy of every user" else 1) - 4 * len(left_out)
-    for (user, week), kpi in old.items():
+    left_out = {"learner-000007"} if changed.change == "one user removed" else set()
+    twins = changed.change == "a copy of every user"
+    new = kpis(changed.database, run, changed.weeks)
+    assert len(new) == len(unchanged_kpis) * (2 if twins else 1) - 4 * len(left_out)
+    for (user, week), kpi in unchanged_kpis.items():
         if user not in left_out:
-            other = new[name(user), week + timedelta(weeks=weeks)]
-            assert same([other.get(key) for key in KPI_KEYS], [kpi.get(key) for key in KPI_KEYS], 1e-9), (user, week)
+            other = new[changed.renamed.get(user, user), week + timedelta(weeks=changed.weeks)]
+            equal_kpis(other, kpi, (user, week))
+
+
+def equal_kpis(one: dict[str, float], other: dict[str, float], whose: tuple[str, date]) -> None:
+    assert same([one.get(key) for key in KPI_KEYS], [other.get(key) for key in KPI_KEYS], 1e-9), whose
+
+
+def test_kpis_are_the_same_with_times_in_another_unit(
+    simulated: Database, run: Run, unchanged_kpis: dict[tuple[str, date], dict[str, float]]
+) -> None:
+    # E_t is a ratio of these times. A_t counts seconds, but those until completed_at: of rows without it, it would change.
+    assert simulated("SELECT DISTINCT completed_at IS NULL FROM attempt") == [(False,)]
+    assert sum("E_t" in kpi for kpi in unchanged_kpis.values()) > 1000
+    simulated("UPDATE attempt SET response_time_ms = response_time_ms * 3")
+    new = kpis(simulated, run)
+    assert new.keys() == unchanged_kpis.keys()
+    for whose, kpi in unchanged_kpis.items():
+        equal_kpis(new[whose], kpi, whose)
 
 
 # ---- Nothing from the future
