@@ -10,6 +10,10 @@
 bend_scales <- c(prophet = 0.05, "prophet-bending" = 0.5)
 least_weeks <- 8L # with fewer, a trend, its bends and the noise around it cannot be told apart
 season_weeks <- 52L
+# Prophet's own: a yearly season from two years on, and up to 25 changepoints in the first 80 % of the weeks
+season_days <- 730L
+n_changepoints <- 25L
+changepoint_range <- 0.8
 # Forecasts of the own past by which Prophet may show that it is the better one, so from 11 weeks on. With
 # fewer, a trend that is drawn on over four weeks is further off than the last value, but for steep ones
 # (docs/models/forecast.md).
@@ -90,7 +94,7 @@ warm_forecast <- function() {
   weeks <- data.frame(
     week_start = as.Date("2024-01-01") + 7 * (0:11), value = 0.3 + 0.01 * (0:11) + 0.05 * sin(1:12)
   )
-  engines$prophet$expect(weeks$value, weeks$week_start, 12L)
+  engines$prophet$ahead(weeks$value, weeks$week_start, 4L, 10L)
   invisible()
 }
 
@@ -171,15 +175,50 @@ prophet_model <- function(history, bend_scale = bend_scales[["prophet"]], weekly
   model
 }
 
-#' What a model expects at some dates.
+#' What Prophet expects of some weeks.
 #'
-#' Without a season that is the trend (Taylor & Letham, equation 3): predict() gives the same, but its tables
-#' of components take as long as half a fit, and a forecast asks fifty models.
-expected_at <- function(model, dates) {
-  if (length(model$seasonalities) > 0L) return(stats::predict(model, data.frame(ds = dates))$yhat)
-  t <- as.numeric(as.POSIXct(dates, tz = "GMT") - model$start, units = "secs") / model$t.scale
-  since <- outer(t, model$changepoints.t, function(t, change) pmax(t - change, 0))
-  with(model$params, (drop(m) + drop(k) * t + drop(since %*% drop(delta))) * model$y.scale)
+#' Where the known weeks span less than two years, Prophet has no season, only its trend (Taylor & Letham,
+#' equation 3). prophet() and predict() then spend four fifths of their time on tables of seasons, and a
+#' forecast fits up to eighty models: so Prophet's Stan model is given here what prophet() would give it. What
+#' is expected is the same to rounding, which test-prophet.R holds.
+prophet_expects <- function(values, dates, at, bend_scale) {
+  known <- which(!is.na(values))
+  if (diff(range(dates[known])) >= season_days) {
+    model <- prophet_model(data.frame(ds = dates, y = values), bend_scale)
+    return(stats::predict(model, data.frame(ds = dates[at]))$yhat)
+  }
+  y <- values[known]
+  if (min(y) == max(y)) return(rep(y[1L], length(at)))
+  n <- length(known)
+  scale <- max(abs(y))
+  t <- as.numeric(dates - dates[known[1L]]) / as.numeric(dates[known[n]] - dates[known[1L]])
+  seen <- floor(n * changepoint_range)
+  change <- round(seq.int(1, seen, length.out = min(n_changepoints, seen - 1) + 1))[-1L]
+  change <- t[known[change]]
+  data <- list(
+    T = n, t = t[known], y = y / scale, cap = rep(0, n), trend_indicator = 0,
+    S = length(change), t_change = array(change), tau = bend_scale,
+    K = 1L, X = matrix(0, n, 1L), sigmas = array(1), s_a = array(0), s_m = array(0) # no season
+  )
+  slope <- data$y[n] - data$y[1L]
+  start <- list(k = slope, m = data$y[1L], delta = array(0 * change), beta = array(0), sigma_obs = 1)
+  since <- outer(t[at], change, function(t, change) pmax(t - change, 0))
+  with(optimise_prophet(data, start), (m + k * t[at] + drop(since %*% delta)) * scale)
+}
+
+#' The parameters of Prophet's Stan model, by LBFGS, and where that ends early by Newton's method, as
+#' prophet() does.
+optimise_prophet <- function(data, start) {
+  optimise <- function(algorithm) {
+    rstan::optimizing(
+      utils::getFromNamespace("stanmodels", "prophet")$prophet,
+      data = data, init = function() start, algorithm = algorithm, iter = 10000, as_vector = FALSE
+    )
+  }
+  fit <- suppressWarnings(optimise("LBFGS"))
+  if (fit$return_code != 0L) fit <- optimise("Newton")
+  if (fit$return_code != 0L) warning("Prophet's optimiser did not converge.", call. = FALSE)
+  fit$par
 }
 
 # By how much the sd of a prediction exceeds that of the noise where a straight line is fitted to `known`
@@ -192,9 +231,8 @@ line_inflation <- function(known, at) {
 prophet_engine <- function(bend_scale) {
   list(
     expect = function(values, dates, at) {
-      model <- prophet_model(data.frame(ds = dates, y = values), bend_scale)
       list(
-        expected = expected_at(model, dates[at]),
+        expected = prophet_expects(values, dates, at, bend_scale),
         inflation = line_inflation(which(!is.na(values)), at)
       )
     },
@@ -208,7 +246,7 @@ prophet_engine <- function(bend_scale) {
       a_week <- 604800 / model$t.scale # t.scale: seconds of the whole history
       model$uncertainty.samples <- 0
       list(
-        yhat = expected_at(model, future$ds),
+        yhat = stats::predict(model, future)$yhat,
         inflation = line_inflation(which(!is.na(values)), length(values) + seq_len(horizon)),
         trend_sd = apply(matrix(trends, nrow = horizon), 1L, stats::sd),
         changepoints = data.frame(

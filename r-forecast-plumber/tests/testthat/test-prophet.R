@@ -8,15 +8,17 @@ test_that("Prophet itself forecasts Peyton Manning as published", {
   expect_lt(max(abs(ahead$yhat - c(8.2126, 8.5376, 8.3251, 8.1577, 8.1697))), 0.02)
 })
 
-test_that("what a model expects is what Prophet predicts, before, within and after its weeks", {
+test_that("what is expected is what prophet() predicts, before, within and after the known weeks", {
   set.seed(20)
-  for (n in c(8, 60, 120)) { # without bends, with them, with a season
-    day <- as.Date("2022-01-03") + 7 * seq_len(n)
-    value <- replace(100 + cumsum(stats::rnorm(n)), 3, NA)
-    model <- prophet_model(data.frame(ds = day, y = value), bend_scales[["prophet-bending"]])
-    at <- c(day[1] - 7, day, max(day) + 7 * 1:4)
-    expect_equal(expected_at(model, at), stats::predict(model, data.frame(ds = at))$yhat, tolerance = 1e-12)
+  for (n in c(8, 9, 33, 60, 105, 106, 120)) for (bend in bend_scales) { # with a season from 106 on
+    dates <- as.Date("2022-01-03") + 7 * seq_len(n + 4)
+    values <- c(replace(100 + cumsum(stats::rnorm(n)), c(if (n > 9) 1, 3), NA), rep(NA, 4))
+    model <- prophet_model(data.frame(ds = dates, y = values), bend)
+    predicted <- stats::predict(model, data.frame(ds = dates))$yhat
+    expect_equal(prophet_expects(values, dates, seq_along(dates), bend), predicted, tolerance = 1e-12)
   }
+  constant <- replace(rep(0.3, 8), 4, NA)
+  expect_identical(prophet_expects(constant, dates[1:8], c(4L, 8L), 0.05), c(0.3, 0.3))
 })
 
 test_that("a trend is continued", {
