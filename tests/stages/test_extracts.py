@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from statistics import mean, stdev
+from statistics import NormalDist, mean, stdev
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from seed_analytics import db
 from seed_analytics.db import Columns
 from seed_analytics.log_view import open_log
 from seed_analytics.run import Run
+from seed_analytics.stages.fit_bayesian_growth import scored
 from support import Database
 
 DAY = timedelta(days=1)
@@ -317,8 +319,7 @@ def growth(run: Run[Any], source: str, lookback: int) -> Iterator[Columns]:
         ("rows", SCALING | {"users": None}),
         ("rows", SCALING | {"users": ["ada", "cleo"]}),
     ):
-        definition = f"fit_bayesian_growth/scores_{source}.sql"
-        yield run.read_over("scores", definition, f"fit_bayesian_growth/{name}.sql", **scores, **params)
+        yield run.read_over(scored(source, "raw"), f"fit_bayesian_growth/{name}.sql", **scores, **params)
 
 
 def assert_growth_is_of(scores: Scores, read: Iterator[Columns]) -> None:
@@ -390,6 +391,27 @@ def test_weekly_kpi_scores_equal_the_obvious_implementation(
         if week in weeks and (value := number(kpi, "I_t")) is not None
     }
     assert_growth_is_of(scores, growth(reader(database, as_of), "kpi", lookback))
+
+
+@drawn
+@example(scores={(f"u{place}", 0): place for place in range(10_000)})
+@given(
+    scores=st.dictionaries(
+        st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2)),
+        st.sampled_from([0, 0.5, 1]) | st.floats(-1e6, 1e6),
+    )
+)
+def test_standings_are_the_normal_scores_of_mean_ranks_in_each_week(database: Database, scores: Scores) -> None:
+    measured = "SELECT * FROM unnest(%s::text[], %s::int[], %s::float[]) AS one (user_id, week, score)"
+    query = f"WITH measured AS ({measured}) {db.read_sql('fit_bayesian_growth/standings.sql')}"
+    users, weeks = [user for user, _ in scores], [week for _, week in scores]
+    found = database(query, users, weeks, list(map(float, scores.values())))
+    assert sorted((user, week) for user, week, _ in found) == sorted(scores)
+    of_week = {week: sorted(score for (_, on), score in scores.items() if on == week) for week in weeks}
+    for user, week, standing in found:
+        peers, score = of_week[week], scores[user, week]
+        below = (bisect_left(peers, score) + bisect_right(peers, score)) / 2 / len(peers)
+        assert standing == pytest.approx(NormalDist().inv_cdf(below), abs=5e-4)
 
 
 # -- how much of the log is read ---------------------------------------------------------------------------------------

@@ -506,6 +506,14 @@ def test_a_run_shows_how_it_ended(database: Database, changed: dict[str, Any], t
         assert page.text.count(changed["reason"]) >= len(STAGES)
 
 
+def test_standings_are_told_as_places_among_the_learners(filled: Database) -> None:
+    filled("UPDATE analytics_runs SET settings = settings || '{\"BRMS_SCORE_SCALE\": \"standing\"}'")
+    filled("UPDATE brms_fit_meta SET diagnostics = jsonb_set(diagnostics, '{scaling,goal}', '0.5244')")
+    text = Page(render(filled.conn, NOW)).text
+    assert "The average learner's standing in accuracy changes by +0.003 a week" in text
+    assert "to reach a place above 70% of the week's learners in 4 weeks" in text
+
+
 def end_later(filled: Database, status: str, reason: str) -> None:
     """Record a run of survival after the one that published, which ended so an hour ago."""
     insert(

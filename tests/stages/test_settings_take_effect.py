@@ -137,6 +137,22 @@ def test_brms_update_kpi_false_leaves_kpis_alone(simulated: Database, run: Run) 
     assert simulated("SELECT count(*) FROM brms_fit_meta") == [(1,)]
 
 
+def test_brms_score_scale_standing_is_blind_to_how_hard_a_week_was(simulated: Database, run: Run) -> None:
+    chances: dict[str, list[Any]] = {"raw": [], "standing": []}
+    for _ in range(2):
+        for scale, found in chances.items():
+            assert run(simulated, "fit-bayesian-growth", BRMS_SCORE_SOURCE="A_t", BRMS_SCORE_SCALE=scale) == ExitCode.OK
+            found.append(
+                simulated("SELECT user_id, kpis -> 'P', kpis -> 'sigma' FROM weekly_kpi WHERE kpis ? 'P' ORDER BY 1")
+            )
+        simulated(
+            """UPDATE weekly_kpi SET kpis = kpis || jsonb_build_object('A_t', (kpis ->> 'A_t')::float / 2)
+            WHERE kpis ? 'A_t' AND week_start = date_trunc('week', now()) - interval '2 weeks'"""
+        )
+    assert chances["standing"][0] == chances["standing"][1]
+    assert chances["raw"][0] != chances["raw"][1]
+
+
 def test_metrics_default_target_is_the_goal_of_p(simulated: Database, run: Run) -> None:
     chances = []
     for target in ("0.3", "0.9"):

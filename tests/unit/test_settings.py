@@ -164,6 +164,7 @@ CONTRACT: list[tuple[type[Settings], str, tuple[str, ...], object]] = [
     (GrowthSettings, "BRMS_N_CHAINS", ("BRMS_CHAINS",), 4),
     (GrowthSettings, "BRMS_FAMILY", (), "gaussian"),
     (GrowthSettings, "BRMS_SCORE_SOURCE", (), "accuracy"),
+    (GrowthSettings, "BRMS_SCORE_SCALE", (), "raw"),
     (GrowthSettings, "BRMS_UPDATE_KPI", (), True),
     (GrowthSettings, "METRICS_DEFAULT_TARGET", (), 0),
 ]

@@ -102,9 +102,10 @@ class Run(Generic[S]):
         self.rows_read += len(next(iter(columns.values()), []))
         return columns
 
-    def read_over(self, relation: str, definition: str, name: str, **params: Any) -> Columns:
-        """Run ``sql/NAME`` with a relation that ``sql/DEFINITION`` defines: where a setting chooses what is read."""
-        query = f"WITH {relation} AS (\n{db.read_sql(definition)}\n)\n{db.read_sql(name)}"
+    def read_over(self, relations: Mapping[str, str], name: str, **params: Any) -> Columns:
+        """Run ``sql/NAME`` with relations that files of ``sql/`` define: where settings choose what is read."""
+        defined = ", ".join(f"{relation} AS (\n{db.read_sql(file)}\n)" for relation, file in relations.items())
+        query = f"WITH {defined}\n{db.read_sql(name)}"
         columns = db.fetch_columns(self.conn, query, {"as_of": self.as_of, **params})
         self.rows_read += len(next(iter(columns.values()), []))
         return columns

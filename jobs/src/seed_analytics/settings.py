@@ -248,6 +248,10 @@ class GrowthSettings(BrmsService):
     brms_score_source: Literal["accuracy", "I_t", "E_t", "R_t", "A_t"] = _setting(
         "accuracy", "The weekly score: share right of the week's answers, or a KPI."
     )
+    brms_score_scale: Literal["raw", "standing"] = _setting(
+        "raw",
+        "raw: the score itself; standing: its normal score among the week's learners, for weeks not equally hard.",
+    )
     brms_update_kpi: bool = _setting(True, "Also write P and sigma into weekly_kpi.kpis.")
     metrics_default_target: float = _setting(
         0, "The goal, in the score's own unit. 0: the mean score of the weeks read."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from statistics import NormalDist
+from typing import Any, Literal
 
 from seed_analytics.report import pictures
 from seed_analytics.report.parts import Picture, Read, Section, Table, diagnostics, only
@@ -28,6 +29,8 @@ from seed_analytics.stages.gates import DIVERGENT_MAX, ESS_MIN, RHAT_MAX
 TABLES = ("analytics_runs", "brms_fit_meta", "weekly_kpi")
 BINS = 20
 HORIZON_WEEKS = 4  # where the run does not say: the setting's default
+Unit = Literal["share", "standing", "number"]
+"""What a score is: a share right, a normal score among the week's learners (BRMS_SCORE_SCALE), another KPI."""
 PARAMETERS = {
     "b_Intercept": "mean score, mid-period",
     "b_week": "mean change, first to last week",
@@ -48,8 +51,11 @@ def section(read: Read) -> Section:
         return EMPTY
     settings, scaling = fit["settings"] or {}, fit["diagnostics"].get("scaling") or {}
     source = settings.get("BRMS_SCORE_SOURCE", "accuracy")
+    name = FEATURES[{kpi: feature for feature, kpi in CLUSTER_FEATURES.items()}[source]][0].lower()
+    standing = settings.get("BRMS_SCORE_SCALE") == "standing"
+    unit: Unit = "standing" if standing else "share" if source == "accuracy" else "number"
     ahead = int(settings.get("BRMS_HORIZON_WEEKS", HORIZON_WEEKS))
-    goal = score(scaling.get("goal"), source)
+    goal = score(scaling.get("goal"), unit)
     bins = read("growth_chances")
     by_bin = dict(zip(bins["bin"], bins["learners"], strict=True))
     learners = sum(by_bin.values())
@@ -72,8 +78,8 @@ def section(read: Read) -> Section:
             pictures.posterior(parameters(fit["posterior_summary"]), PARAMETERS),
         )
     )
-    lead += _examples(read, fit, source, ahead)
-    headline = _headline(fit, scaling, source)
+    lead += _examples(read, fit, unit, ahead)
+    headline = _headline(fit, scaling, f"standing in {name}" if standing else name, unit)
     if learners:
         headline += f" On average, {things(learners, 'learner')} have a chance of {percent(mean)} to reach {goal} in "
         headline += f"{things(ahead, 'week')}."
@@ -88,23 +94,24 @@ def section(read: Read) -> Section:
     )
 
 
-def score(value: Any, source: str) -> str:
-    """Return a score in its own unit: a share right in percent."""
-    return percent(value) if source == "accuracy" else number(value)
+def score(value: Any, unit: Unit) -> str:
+    """Return a score in its own unit: a share right in percent, a standing as the share of learners below it."""
+    if unit == "standing" and finite(value):
+        return f"a place above {percent(NormalDist().cdf(value))} of the week's learners"
+    return percent(value) if unit == "share" else number(value)
 
 
-def change(value: Any, source: str) -> str:
+def change(value: Any, unit: Unit) -> str:
     """Return a change of a score in its own unit."""
-    return f"{number(100 * value, 2, sign=True)} points" if source == "accuracy" else number(value, 3, sign=True)
+    return f"{number(100 * value, 2, sign=True)} points" if unit == "share" else number(value, 3, sign=True)
 
 
-def _headline(fit: Mapping[str, Any], scaling: Mapping[str, Any], source: str) -> str:
+def _headline(fit: Mapping[str, Any], scaling: Mapping[str, Any], name: str, unit: Unit) -> str:
     slope = fit["posterior_summary"].get("b_week") or {}
     if not scaling.get("span") or not finite(slope.get("mean")):
         return "The population's growth is in the table below."
     weekly = scaling["scale"] / scaling["span"]
-    mean, low, high = (change(slope[key] * weekly, source) for key in ("mean", "q5", "q95"))
-    name = FEATURES[{kpi: feature for feature, kpi in CLUSTER_FEATURES.items()}[source]][0].lower()
+    mean, low, high = (change(slope[key] * weekly, unit) for key in ("mean", "q5", "q95"))
     return f"The average learner's {name} changes by {mean} a week (90% sure: {low} to {high})."
 
 
@@ -115,7 +122,7 @@ def parameters(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _examples(read: Read, fit: Mapping[str, Any], source: str, ahead: int) -> list[Picture | Table]:
+def _examples(read: Read, fit: Mapping[str, Any], unit: Unit, ahead: int) -> list[Picture | Table]:
     examples, scaling = fit["examples"], fit["diagnostics"].get("scaling") or {}
     if not examples or not finite(scaling.get("goal")):
         return []
@@ -140,10 +147,10 @@ def _examples(read: Read, fit: Mapping[str, Any], source: str, ahead: int) -> li
                 scaling["goal"],
                 scaling["span"],
                 (low - air, high + air),
-                share=source == "accuracy",
+                share=unit == "share",
             ),
             "Dots are weekly scores; 9 of 10 should lie in the band. "
-            f"Dashed: the goal of {score(scaling['goal'], source)}. "
+            f"Dashed: the goal of {score(scaling['goal'], unit)}. "
             f"Right of the grey line: the {things(ahead, 'week')} to come.",
         )
         for place, learner in enumerate(examples)

@@ -25,11 +25,12 @@ def extract(run: Run[GrowthSettings]) -> dict[str, Any]:
     source = "accuracy" if settings.brms_score_source == "accuracy" else "kpi"
     require_fresh_kpis(run) if source == "kpi" else require_joined_ids(run)
     scores = {"lookback_weeks": settings.brms_lookback_weeks, "score_source": settings.brms_score_source}
+    relations = scored(source, settings.brms_score_scale)
 
     def read(name: str, **params: Any) -> Columns:
-        return run.read_over("scores", f"fit_bayesian_growth/scores_{source}.sql", name, **scores, **params)
+        return run.read_over(relations, f"fit_bayesian_growth/{name}.sql", **scores, **params)
 
-    found = {name: values[0] for name, values in read("fit_bayesian_growth/scale.sql").items()}
+    found = {name: values[0] for name, values in read("scale").items()}
     run.log.info(f"Loaded {found['rows']} weekly scores of {found['users']} users over {found['weeks']} weeks")
     if found["users"] < MIN_LEARNERS or found["weeks"] < MIN_WEEKS:
         raise TooLittleData(
@@ -40,11 +41,19 @@ def extract(run: Run[GrowthSettings]) -> dict[str, Any]:
         raise Rejected(f"Every score is {found['center']:g}: nothing grows, nothing differs")
     span = settings.brms_lookback_weeks - 1
     scaling = Scaling(span / 2, span, found["center"], found["scale"])
-    students = read("fit_bayesian_growth/students.sql", **asdict(scaling))
+    students = read("students", **asdict(scaling))
     examples = students["user_id"][:: max(1, len(students["user_id"]) // EXAMPLES)][:EXAMPLES]
     wanted = None if settings.brms_engine == "brms" else examples
-    rows = read("fit_bayesian_growth/rows.sql", users=wanted, **asdict(scaling))
+    rows = read("rows", users=wanted, **asdict(scaling))
     return {"students": students, "scaling": scaling, "rows": rows, "examples": examples}
+
+
+def scored(source: str, scale: str) -> dict[str, str]:
+    """Return what defines the relation `scores` (user_id, week, score): a source as it is, or its standings."""
+    measured = f"fit_bayesian_growth/scores_{source}.sql"
+    if scale == "raw":
+        return {"scores": measured}
+    return {"measured": measured, "scores": "fit_bayesian_growth/standings.sql"}
 
 
 def fit(run: Run[GrowthSettings], data: dict[str, Any]) -> dict[str, Any]:
