@@ -1,7 +1,7 @@
 # Simulation-based calibration of the marginal engine and of P (Talts, Betancourt, Simpson, Vehtari, Gelman
 # 2018, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv:1804.06788).
 #
-#   Rscript r-brms-plumber/sbc.R [FITS [SEED [CHAINS [PICTURE.svg]]]] > ranks.csv
+#   Rscript r-brms-plumber/sbc.R [FITS [SEED [CHAINS [ITERATIONS [PICTURE.svg]]]]] > ranks.csv
 #
 # Truth is drawn from the priors, data from the truth, and the truth's rank among the posterior draws must
 # be uniform. Source the file after R/*.R to call sbc() and the simulator.
@@ -34,26 +34,31 @@ simulate_growth <- function(truth, n_students, weeks = seq(-0.5, 0.5, length.out
        coefficients = coefficients)
 }
 
+#' How many values a rank can take where each sixth draw, or fewer, are kept.
+rank_values <- function(n_chains, n_samples) min(200, n_chains * (n_samples %/% 2) %/% 6)
+
 #' Ranks of the truth.
 #'
 #' Every prior draw counts, also those that are hard to sample: leaving some out would bend the ranks.
 #' @param model the compiled marginal model.
 #' @param horizon week of the score that P is about, on the scale of the fit.
+#' @param n_chains,n_samples the stage has 4 of 1000 iterations; fewer leave fewer draws of the same
+#'   posterior.
 #' @param ranks number of values that a rank can take: the draws are thinned to one less, as good as
 #'   independent.
-#' @param n_chains the stage has 4; half of them leave half the draws of the same posterior, in half the time.
 #' @return data frame, a row a fit: the ranks (0 .. ranks - 1) of growth_parameters; P, the same of a later
 #'   score of the first student in the predictive distribution; max_rhat, min_ess, divergent.
 sbc <- function(n_fits, model, seed = 1, n_students = 25, weeks = seq(-0.5, 0.5, length.out = 8), keep = 0.7,
-                horizon = 0.7, ranks = 200, n_chains = 4) {
+                horizon = 0.7, n_chains = 4, n_samples = 1000,
+                ranks = rank_values(n_chains, n_samples)) {
   set.seed(seed)
   fits <- lapply(seq_len(n_fits), function(i) {
     truth <- draw_prior()
     data <- simulate_growth(truth, n_students, weeks, keep)
     later <- sum(data$coefficients[1, ] * c(1, horizon)) + truth[["sigma"]] * stats::rnorm(1)
     statistics <- growth_patterns(data$rows)
-    fitted <- fit_marginal(statistics$patterns, statistics$sum_yy, model, n_chains = n_chains,
-                           seed = seed * 100000 + i)
+    fitted <- fit_marginal(statistics$patterns, statistics$sum_yy, model, n_samples = n_samples,
+                           n_chains = n_chains, seed = seed * 100000 + i)
     draws <- draws_frame(fitted$draws)
     first <- student_sums(data$rows[data$rows$user_id == data$rows$user_id[1], ])
     below <- 1 - predict_growth(draws, first, horizon, goal = later)$probability
@@ -106,7 +111,9 @@ if (sys.nframe() == 0L) {
   n_fits <- if (length(arguments) > 0) as.integer(arguments[1]) else 200
   seed <- if (length(arguments) > 1) as.integer(arguments[2]) else 1
   n_chains <- if (length(arguments) > 2) as.integer(arguments[3]) else 4
-  found <- sbc(n_fits, load_model("growth_marginal", service_dir), seed, n_chains = n_chains)
+  n_samples <- if (length(arguments) > 3) as.integer(arguments[4]) else 1000
+  model <- load_model("growth_marginal", service_dir)
+  found <- sbc(n_fits, model, seed, n_chains = n_chains, n_samples = n_samples)
   utils::write.csv(found, row.names = FALSE)
-  if (length(arguments) > 3) plot_ranks(found, arguments[4])
+  if (length(arguments) > 4) plot_ranks(found, arguments[5], rank_values(n_chains, n_samples))
 }

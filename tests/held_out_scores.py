@@ -1,17 +1,19 @@
 """Chances of growth beside the scores that came after them: tutor-marked assessments (TMAs) of OULAD, by one rule.
 
-The rule, the same for every presentation and without a look at its scores: the last TMA is held out, the fit sees what
-was submitted up to halfway between the deadlines of the last two, the goal is the median of that, and the horizon is
-the last deadline. At least three TMAs must be due before: the fewest that tell a line from its noise.
+The rule, the same for every presentation and without a look at its scores: the last TMA is held out, the stage
+fit-bayesian-growth sees what was submitted up to halfway between the deadlines of the last two, each mark as a KPI of the
+week in which it was due, and publishes the chance of its default goal, the mean of those scores, in the week of the
+last deadline. At least three TMAs must be due before: the fewest that tell a line from its noise.
 
-Each presentation is judged on SCALES: on the marks as given, whose difficulty moves from one TMA to the next for
-everybody, and on two that put every TMA on one scale.
+Each presentation is judged on SCALES of the stage: on the marks as given, whose difficulty moves from one TMA to the
+next for everybody, and on standings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,16 @@ import numpy as np
 from held_out import draw_bins
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
-from support import SHARED
+from seed_analytics.errors import ExitCode
+from support import SHARED, Database
 
 OULAD = SHARED / "data" / "oulad"
-FIT, PREDICT = "/growth/fit", "/growth/predict"
 LEAST_BEFORE = 3  # TMAs due before the last
+MONDAY = date(2024, 1, 1)  # on which every presentation starts
+SCALES = {"raw": "marks as given", "standing": "standings"}
+"""BRMS_SCORE_SCALE -> what it makes of marks."""
 
 Floats = NDArray[np.float64]
-Columns = dict[str, list[Any]]
-Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 @cache
@@ -54,40 +57,9 @@ def _submissions() -> dict[str, NDArray[Any]]:
     return {name: values[kept] for name, values in read.items()}
 
 
-def sums(rows: Columns) -> Columns:
-    """Sums of each student: what /growth/predict takes."""
-    users, index = np.unique(rows["user_id"], return_inverse=True)
-    x, y = np.array(rows["week"]), np.array(rows["score"])
-    parts = {"n": np.ones(len(x)), "sw": x, "sww": x * x, "sy": y, "swy": x * y}
-    return {"user_id": users.tolist()} | {k: np.bincount(index, v).tolist() for k, v in parts.items()}
-
-
-def standardised(score: Floats) -> Floats:
-    """Return scores of one TMA with mean 0 and sd 1."""
-    return (score - score.mean()) / (score.std() or 1)
-
-
 def normal_scores(score: Floats) -> Floats:
     """Return the normal quantiles of (rank - 1/2) / n of scores of one TMA; equal scores share a rank."""
     return stats.norm.ppf((stats.rankdata(score) - 0.5) / len(score))
-
-
-MARKS, STANDARDISED, STANDINGS = "marks as given", "standardised marks", "standings"
-SCALES: dict[str, Callable[[Floats], Floats]] = {
-    MARKS: lambda score: score,
-    STANDARDISED: standardised,
-    STANDINGS: normal_scores,
-}
-"""What is done with the scores of each TMA: those that the fit sees apart from later ones, of which it knows nothing."""
-
-
-def on_scale(scale: str, score: Floats, assessment: NDArray[Any], past: NDArray[np.bool_]) -> Floats:
-    """Return the scores on one of SCALES, each TMA by itself, and what the fit sees apart from what comes later."""
-    found = np.empty(len(score))
-    for which, seen in {*zip(assessment.tolist(), past.tolist(), strict=True)}:
-        of = (assessment == which) & (past == seen)
-        found[of] = SCALES[scale](score[of])
-    return found
 
 
 @dataclass
@@ -133,47 +105,70 @@ HEAD = ["presentation", "later scores", "mean P", "reached", "Brier: P", "base r
 HEAD += ["95 % covers"]
 
 
-def judge(ask: Ask, presentation: str, scale: str = MARKS) -> Chances:
-    """Fit the scores up to the cut, and put the chances beside the scores of the last TMA.
+def judge(database: Database, run: Callable[..., int], presentation: str, scale: str) -> Chances:
+    """Run the stage on the marks up to the cut, and put what it publishes beside the marks of the last TMA.
 
     Args:
-        ask: posts a body to a path and returns the reply.
+        database: with the platform's tables; its KPIs are replaced.
+        run: runs a command against it with the real services, as `support.run_with` does.
         presentation: one of `deadlines()`.
         scale: one of SCALES.
 
     """
-    *_, (before, _), (due, last_id) = deadlines()[presentation]
-    cut = (before + due) / 2
+    *_, (before, _), (last_due, last_id) = deadlines()[presentation]
     read = _submissions()
-    of = np.isin(read["id_assessment"], [assessment for _, assessment in deadlines()[presentation]])
-    student, day, score, assessment = (
+    due = {assessment: day for day, assessment in deadlines()[presentation]}
+    of = np.isin(read["id_assessment"], list(due))
+    student, day, mark, assessment = (
         read[name][of] for name in ("id_student", "date_submitted", "score", "id_assessment")
     )
-    order = np.lexsort((student, day))
-    student, day, score, assessment = student[order], day[order].astype(float), score[order], assessment[order]
-    past = day <= cut
-    score = on_scale(scale, score, assessment, past)
-    later = ~past & (assessment == last_id) & np.isin(student, student[past])
-    center, spread, goal = score[past].mean(), score[past].std(), np.median(score[past])
-    rows: Columns = {
-        "user_id": [str(one) for one in student[past]],
-        "week": (day[past] / cut - 0.5).tolist(),
-        "score": ((score[past] - center) / spread).tolist(),
+    week = np.array([due[one] // 7 for one in assessment.tolist()])
+    past = day <= (before + last_due) / 2
+    later = ~past & (assessment == last_id)
+    first = int(week[past].min())
+    database("TRUNCATE weekly_kpi, brms_fit_meta")
+    database(
+        """INSERT INTO weekly_kpi (user_id, week_start, kpis)
+        SELECT student, week, jsonb_build_object('A_t', mark) FROM unnest(%s::text[], %s::date[], %s::float[])
+        AS submitted (student, week, mark)""",
+        student[past].tolist(),
+        [MONDAY + timedelta(weeks=int(one)) for one in week[past]],
+        mark[past].tolist(),
+    )
+    settings = {
+        "BRMS_SCORE_SOURCE": "A_t",
+        "BRMS_SCORE_SCALE": scale,
+        "BRMS_LOOKBACK_WEEKS": str(before // 7 - first + 1),
+        "BRMS_HORIZON_WEEKS": str(last_due // 7 - before // 7),
+        "BRMS_N_SAMPLES": "2000",  # lines through three weeks mix slowly
     }
-    draws = ask(FIT, {"engine": "marginal", "rows": rows})["draws"]
-    asked = {"draws": draws, "students": sums(rows), "at": [due / cut - 0.5], "goal": (goal - center) / spread}
-    reply = ask(PREDICT, asked)["predictions"]
-    place = {user: at for at, user in enumerate(reply["user_id"])}
-    picked = [place[str(one)] for one in student[later]]
-    mean, sd, chance = (np.array(reply[name])[picked] for name in ("mean", "sd", "probability"))
-    last = dict(zip(student[past], score[past] >= goal, strict=True))
-    found = score[later]
+    as_of = MONDAY + timedelta(weeks=before // 7 + 1)
+    code = run(database, "fit-bayesian-growth", "--as-of", as_of.isoformat(), **settings)
+    assert code == ExitCode.OK, database.runs("fit-bayesian-growth")[-1]
+    ((goal,),) = database("SELECT (diagnostics #>> '{scaling,goal}')::float FROM brms_fit_meta")
+    published = {
+        int(user): (p, sigma)
+        for user, p, sigma in database(
+            "SELECT user_id, (kpis ->> 'P')::float, (kpis ->> 'sigma')::float FROM weekly_kpi WHERE kpis ? 'P'"
+        )
+    }
+    score = mark.astype(float)
+    if scale == "standing":
+        for seen in (past, later):
+            for one in set(assessment[seen].tolist()):
+                score[seen & (assessment == one)] = normal_scores(mark[seen & (assessment == one)])
+    order = np.argsort(week[past], kind="stable")
+    last = dict(zip(student[past][order].tolist(), score[past][order] >= goal, strict=True))
+    judged = [place for place in np.flatnonzero(later) if student[place] in published]
+    chance, sigma = np.array([published[student[place]] for place in judged]).T
+    found = score[judged]
     return Chances(
         chance,
         np.full(len(found), (score[past] >= goal).mean()),
-        np.array([last[one] for one in student[later]], float),
+        np.array([last[student[place]] for place in judged], float),
         (found >= goal).astype(float),
-        (np.abs((found - center) / spread - mean) <= stats.norm.ppf(0.975) * sd).astype(float),
+        # P is the tail of a normal beyond the goal, whose sd is sigma: so its mean is known.
+        (np.abs(found - (goal + sigma * stats.norm.ppf(chance))) <= stats.norm.ppf(0.975) * sigma).astype(float),
     )
 
 
@@ -190,11 +185,11 @@ def draw(found: dict[str, Chances], file: Path) -> None:
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": "held-out-scores", "svg.fonttype": "none", "font.size": 11}):
-        figure = Figure(figsize=(10.5, 4.3), layout="constrained")
-        for axes, (title, seen) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
+        figure = Figure(figsize=(7.5, 4.3), layout="constrained")
+        for axes, (scale, seen) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect")
             draw_bins(axes, seen.chance, seen.reached, "learners by P, with 95 % interval")
-            axes.set(title=title, xlabel="P (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))
+            axes.set(title=SCALES[scale], xlabel="P (predicted)", xlim=(0, 1.02), ylim=(0, 1.02))
         figure.axes[0].set_ylabel("share who reached the goal")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         figure.savefig(file, format="svg", metadata={"Date": None})

@@ -20,26 +20,29 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import activity
 import held_out
 import held_out_scores
-import httpx
 import numpy as np
 import planted
+import psycopg
 import sklearn
 from numpy.typing import NDArray
 from ranks import chi_square, ecdf
 from scipy.stats import norm
-from seed_analytics.local import RService
-from support import ROOT
+from seed_analytics import migrations
+from seed_analytics.local import Postgres, RService
+from seed_analytics.platform_tables import create_platform_tables
+from support import ROOT, SERVICES, Database, run_with
 
 DOCS = ROOT / "docs" / "models"
 PAGE = DOCS / "validation.md"
 KEPT = ROOT / ".cache" / "validate"
 FITS = 500  # of growth, a piece
+RANKS = 200  # values that a rank takes, of fits as long as the stage's
 INTRODUCTION = """# Long validation campaigns
 
 What `make validate` has measured: more simulations than continuous integration has time for. Each section is written by
@@ -129,7 +132,7 @@ def growth(arguments: argparse.Namespace) -> tuple[str, str]:
     text = f"""Ranks of the truth in {len(rows):,} fits (25 learners, 8 weeks, 30 % missing; truth from the priors) must be
 uniform ([growth](growth.md)). P values of χ² with 20 bins and of simultaneous ECDF bands:
 
-{table(["", *names], [["χ²", *(f"{chi_square(ranks[n]):.2f}" for n in names)], ["ECDF", *(f"{ecdf(ranks[n]):.2f}" for n in names)]])}
+{table(["", *names], [["χ²", *(f"{chi_square(ranks[n], RANKS):.2f}" for n in names)], ["ECDF", *(f"{ecdf(ranks[n], RANKS):.2f}" for n in names)]])}
 
 R-hat at most 1.01 in {np.mean(ranks["max_rhat"] <= 1.01):.2%} of the fits, ESS at least 400 in
 {np.mean(ranks["min_ess"] >= 400):.2%}, {int(ranks["divergent"].sum())} divergent transitions in all.
@@ -359,27 +362,28 @@ def survival(arguments: argparse.Namespace) -> tuple[str, str]:
 
 def growth_oulad(arguments: argparse.Namespace) -> tuple[str, str]:
     """Chances of growth beside the last assessment of every presentation of OULAD; the table stands in growth.md too."""
-    with RService("r-brms-plumber") as service:
-        service.wait_ready()
-        headers = {"Authorization": f"Bearer {service.token}"}
-
-        def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
-            reply = httpx.post(service.base_url + path, json=body, headers=headers, timeout=600)
-            return dict(reply.raise_for_status().json())
-
+    with (
+        Postgres() as postgres,
+        RService("r-brms-plumber") as service,
+        psycopg.connect(postgres.url(), autocommit=True) as conn,
+    ):
+        create_platform_tables(conn)
+        migrations.migrate(postgres.url())
+        database = Database(postgres.url(), conn)
+        run = partial(run_with, dict.fromkeys(SERVICES.values(), service))
         found = {
-            scale: {name: held_out_scores.judge(ask, name, scale) for name in held_out_scores.deadlines()}
+            scale: {name: held_out_scores.judge(database, run, name, scale) for name in held_out_scores.deadlines()}
             for scale in held_out_scores.SCALES
         }
     pooled = {scale: held_out_scores.together(seen.values()) for scale, seen in found.items()}
     held_out_scores.draw(pooled, DOCS / "growth-later-scores.svg")
     tables = "\n\n".join(
-        f"{scale.capitalize()}:\n\n{scores_table(seen, pooled[scale])}" for scale, seen in found.items()
+        f"{held_out_scores.SCALES[scale].capitalize()} (`BRMS_SCORE_SCALE={scale}`):\n\n{scores_table(seen, pooled[scale])}"
+        for scale, seen in found.items()
     )
-    text = f"""Chances that the score of a presentation's last assessment is at least the median of those before it, by the
-fit of what was submitted up to halfway between the last two deadlines ([growth](growth.md)). Every presentation with
-three assessments before its last, by this one rule, on three scales: marks as given, standardised within each
-assessment, and standings, the normal scores of the ranks within it.
+    text = f"""Chances that the score of a presentation's last assessment is at least the mean of those before it, as the stage
+`fit-bayesian-growth` publishes them from what was submitted up to halfway between the last two deadlines
+([growth](growth.md)). Every presentation with three assessments before its last, by this one rule.
 
 {tables}
 

@@ -507,7 +507,7 @@ def test_a_run_shows_how_it_ended(database: Database, changed: dict[str, Any], t
 
 
 def test_standings_are_told_as_places_among_the_learners(filled: Database) -> None:
-    filled("UPDATE analytics_runs SET settings = settings || '{\"BRMS_SCORE_SCALE\": \"standing\"}'")
+    filled('UPDATE analytics_runs SET settings = settings || \'{"BRMS_SCORE_SCALE": "standing"}\'')
     filled("UPDATE brms_fit_meta SET diagnostics = jsonb_set(diagnostics, '{scaling,goal}', '0.5244')")
     text = Page(render(filled.conn, NOW)).text
     assert "The average learner's standing in accuracy changes by +0.003 a week" in text
