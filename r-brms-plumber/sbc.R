@@ -35,7 +35,7 @@ simulate_growth <- function(truth, n_students, weeks = seq(-0.5, 0.5, length.out
 }
 
 #' How many values a rank can take where each sixth draw, or fewer, are kept.
-rank_values <- function(n_chains, n_samples) min(200, n_chains * (n_samples %/% 2) %/% 6)
+rank_values <- function(n_chains, n_samples) min(200, (n_chains * (n_samples %/% 2)) %/% 6)
 
 #' Ranks of the truth.
 #'
@@ -108,12 +108,12 @@ if (sys.nframe() == 0L) {
   for (file in list.files(file.path(service_dir, "R"), pattern = "[.]R$", full.names = TRUE)) source(file)
   suppressPackageStartupMessages(library(rstan))
   arguments <- commandArgs(TRUE)
-  n_fits <- if (length(arguments) > 0) as.integer(arguments[1]) else 200
-  seed <- if (length(arguments) > 1) as.integer(arguments[2]) else 1
-  n_chains <- if (length(arguments) > 2) as.integer(arguments[3]) else 4
-  n_samples <- if (length(arguments) > 3) as.integer(arguments[4]) else 1000
-  model <- load_model("growth_marginal", service_dir)
-  found <- sbc(n_fits, model, seed, n_chains = n_chains, n_samples = n_samples)
+  given <- min(length(arguments), 4)
+  n <- replace(c(fits = 200, seed = 1, chains = 4, iterations = 1000), seq_len(given),
+               suppressWarnings(as.integer(arguments[seq_len(given)])))
+  if (anyNA(n)) stop("Usage: sbc.R [FITS [SEED [CHAINS [ITERATIONS [PICTURE.svg]]]]]", call. = FALSE)
+  found <- sbc(n[["fits"]], load_model("growth_marginal", service_dir), n[["seed"]],
+               n_chains = n[["chains"]], n_samples = n[["iterations"]])
   utils::write.csv(found, row.names = FALSE)
-  if (length(arguments) > 4) plot_ranks(found, arguments[5], rank_values(n_chains, n_samples))
+  if (length(arguments) > 4) plot_ranks(found, arguments[5], rank_values(n[["chains"]], n[["iterations"]]))
 }

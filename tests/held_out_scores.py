@@ -1,9 +1,9 @@
 """Chances of growth beside the scores that came after them: tutor-marked assessments (TMAs) of OULAD, by one rule.
 
-The rule, the same for every presentation and without a look at its scores: the last TMA is held out, the stage
-fit-bayesian-growth sees what was submitted up to halfway between the deadlines of the last two, each mark as a KPI of the
-week in which it was due, and publishes the chance of its default goal, the mean of those scores, in the week of the
-last deadline. At least three TMAs must be due before: the fewest that tell a line from its noise.
+The rule, the same for every presentation: the last TMA is held out, the stage fit-bayesian-growth sees what was submitted
+of the others up to halfway between the deadlines of the last two, each mark as a KPI of the week in which it was due,
+and publishes the chance of its default goal, the mean of those scores, in the week of the last deadline. At least three
+TMAs must be due before: the fewest that tell a line from its noise.
 
 Each presentation is judged on SCALES of the stage: on the marks as given, whose difficulty moves from one TMA to the
 next for everybody, and on standings.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from held_out import draw_bins
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
@@ -123,8 +124,8 @@ def judge(database: Database, run: Callable[..., int], presentation: str, scale:
         read[name][of] for name in ("id_student", "date_submitted", "score", "id_assessment")
     )
     week = np.array([due[one] // 7 for one in assessment.tolist()])
-    past = day <= (before + last_due) / 2
-    later = ~past & (assessment == last_id)
+    past = (day <= (before + last_due) / 2) & (assessment != last_id)
+    later = (day > (before + last_due) / 2) & (assessment == last_id)
     first = int(week[past].min())
     database("TRUNCATE weekly_kpi, brms_fit_meta")
     database(
@@ -157,6 +158,7 @@ def judge(database: Database, run: Callable[..., int], presentation: str, scale:
         for seen in (past, later):
             for one in set(assessment[seen].tolist()):
                 score[seen & (assessment == one)] = normal_scores(mark[seen & (assessment == one)])
+    assert score[past].mean() == pytest.approx(goal, abs=5e-4)  # by the stage, from what it has read
     order = np.argsort(week[past], kind="stable")
     last = dict(zip(student[past][order].tolist(), score[past][order] >= goal, strict=True))
     judged = [place for place in np.flatnonzero(later) if student[place] in published]
@@ -167,7 +169,7 @@ def judge(database: Database, run: Callable[..., int], presentation: str, scale:
         np.full(len(found), (score[past] >= goal).mean()),
         np.array([last[student[place]] for place in judged], float),
         (found >= goal).astype(float),
-        # P is the tail of a normal beyond the goal, whose sd is sigma: so its mean is known.
+        # P is nearly the tail of a normal beyond the goal, whose sd is sigma: that gives its mean.
         (np.abs(found - (goal + sigma * stats.norm.ppf(chance))) <= stats.norm.ppf(0.975) * sigma).astype(float),
     )
 

@@ -158,28 +158,34 @@ no_changepoints <- data.frame(week_start = as.Date(character()), delta = numeric
 #' A Prophet model of a data frame with columns ds and y (NA allowed).
 prophet_model <- function(history, bend_scale = bend_scales[["prophet"]], weekly = FALSE) {
   model <- withCallingHandlers(
-    prophet::prophet(
+    without_early_ends(prophet::prophet(
       history,
-      growth = "linear", yearly.seasonality = "auto", weekly.seasonality = weekly, daily.seasonality = FALSE,
+      growth = "linear", n.changepoints = n_changepoints, changepoint.range = changepoint_range,
+      yearly.seasonality = "auto", weekly.seasonality = weekly, daily.seasonality = FALSE,
       changepoint.prior.scale = bend_scale, uncertainty.samples = 0, algorithm = "LBFGS"
-    ),
-    message = function(m) invokeRestart("muffleMessage"),
-    # where LBFGS ends early, prophet starts again with Newton's method: only the end counts
-    warning = function(w) {
-      if (grepl("return code in optimizing", conditionMessage(w))) invokeRestart("muffleWarning")
-    }
+    )),
+    message = function(m) invokeRestart("muffleMessage")
   )
-  if (!identical(model$stan.fit$return_code, 0L) && !is.null(model$stan.fit)) {
-    warning("Prophet's optimiser did not converge.", call. = FALSE)
-  }
+  if (!is.null(model$stan.fit)) check_end(model$stan.fit)
   model
+}
+
+# Where LBFGS ends early, Newton's method starts again: only the end counts, of which check_end() speaks.
+without_early_ends <- function(optimising) {
+  withCallingHandlers(optimising, warning = function(w) {
+    if (grepl("return code in optimizing", conditionMessage(w))) invokeRestart("muffleWarning")
+  })
+}
+
+check_end <- function(fit) {
+  if (fit$return_code != 0L) warning("Prophet's optimiser did not converge.", call. = FALSE)
 }
 
 #' What Prophet expects of some weeks.
 #'
 #' Where the known weeks span less than two years, Prophet has no season, only its trend (Taylor & Letham,
 #' equation 3). prophet() and predict() then spend four fifths of their time on tables of seasons, and a
-#' forecast fits up to eighty models: so Prophet's Stan model is given here what prophet() would give it. What
+#' forecast fits some eighty models: so Prophet's Stan model is given here what prophet() would give it. What
 #' is expected is the same to rounding, which test-prophet.R holds.
 prophet_expects <- function(values, dates, at, bend_scale) {
   known <- which(!is.na(values))
@@ -208,16 +214,16 @@ prophet_expects <- function(values, dates, at, bend_scale) {
 
 #' The parameters of Prophet's Stan model, by LBFGS, and where that ends early by Newton's method, as
 #' prophet() does.
-optimise_prophet <- function(data, start) {
+optimise_prophet <- function(data, start, optimizing = rstan::optimizing) {
   optimise <- function(algorithm) {
-    rstan::optimizing(
+    without_early_ends(optimizing(
       utils::getFromNamespace("stanmodels", "prophet")$prophet,
       data = data, init = function() start, algorithm = algorithm, iter = 10000, as_vector = FALSE
-    )
+    ))
   }
-  fit <- suppressWarnings(optimise("LBFGS"))
+  fit <- optimise("LBFGS")
   if (fit$return_code != 0L) fit <- optimise("Newton")
-  if (fit$return_code != 0L) warning("Prophet's optimiser did not converge.", call. = FALSE)
+  check_end(fit)
   fit$par
 }
 

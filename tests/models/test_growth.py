@@ -50,7 +50,7 @@ class Learners:
         }
 
 
-PATTERNS = 64  # of missing weeks, which learners share: a fit takes as long as it meets patterns
+PATTERNS = 64  # of missing weeks, which learners share: a fit's cost is that of its patterns
 
 
 def simulate(n: int, seed: int, keep: float = 1.0) -> Learners:

@@ -159,13 +159,16 @@ class Changed:
     database: Database
 
 
+_names = iter(range(10**9))
+
+
 @pytest.fixture(scope="module")
 def changed_once(postgres: Postgres, published_template: str) -> Callable[[str], Changed]:
     """The data changed, once for all stages."""
 
     @cache
     def by(change: str) -> Changed:
-        name = f"changed_{[*CHANGES].index(change)}"
+        name = f"changed_{next(_names)}"
         url = postgres.create_database(name, template=published_template)
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("SET timezone TO 'UTC'")
@@ -185,7 +188,7 @@ def changed(
 ) -> Iterator[Changed]:
     """``parametrize("changed", CHANGES, indirect=True)``: data changed so."""
     made = changed_once(request.param)
-    for database in copy_of(postgres, made.template, "changed"):
+    for database in copy_of(postgres, made.template, f"changed_{next(_names)}"):
         yield replace(made, database=database)
 
 
@@ -317,19 +320,17 @@ def test_anchors_keep_the_scale_when_the_weakest_leave(published: Database, run:
     assert easier_by(before, unlinked) > 0.25, "without anchors the abler make every item easier"
 
 
-@pytest.mark.parametrize("change", [copy, remove], ids=["a copy of every user", "one user removed"])
-def test_segments_stay_with(published: Database, run: Run, change: Callable[[Database], None]) -> None:
-    old = found(published, "cluster-segments")[0]
-    forget(published)
-    change(published)
-    again(published, run, "cluster-segments")
-    new = found(published, "cluster-segments")[0]
+@pytest.mark.parametrize("changed", ESTIMATES_STAY, indirect=True)
+def test_segments_stay_with(changed: Changed, run: Run) -> None:
+    twins = changed.change == "a copy of every user"
+    again(changed.database, run, "cluster-segments")
+    (old,), (new,) = changed.before["cluster-segments"], found(changed.database, "cluster-segments")
     for twin in new.keys() - old.keys():
         assert new[twin] == new[str(twin).removesuffix("-twin")], twin
     common = old.keys() & new.keys()
     assert len(common) >= len(old) - 1
-    assert len(new) == (2 * len(old) if change is copy else len(common))
-    assert sum(new[user] == old[user] for user in common) >= (1 if change is copy else 0.98) * len(common)
+    assert len(new) == (2 * len(old) if twins else len(common))
+    assert sum(new[user] == old[user] for user in common) >= (1 if twins else 0.98) * len(common)
 
 
 # ---- Units

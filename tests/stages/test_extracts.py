@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -375,6 +375,22 @@ def test_weekly_accuracies_equal_the_obvious_implementation(
             if len(answers) >= 3:
                 scores[user, place] = mean(answers)
     assert_growth_is_of(scores, growth(reader(database, as_of), "accuracy", lookback))
+    unscaled = {"middle": 0, "span": 1, "center": 0, "scale": 1, "users": None, "lookback_weeks": lookback}
+    relations, rows = scored("accuracy", "standing"), "fit_bayesian_growth/rows.sql"
+    found = by_row(reader(database, as_of).read_over(relations, rows, **unscaled))
+    assert {(row["user_id"], row["week"]): row["score"] for row in found} == standings(scores)
+
+
+def standings(scores: Scores) -> Any:
+    """Normal scores of the mean ranks in each week, as SQL's formula has them."""
+    of_week: dict[int, list[float]] = {}
+    for (_, week), score in scores.items():
+        insort(of_week.setdefault(week, []), score)
+    below = {
+        key: (bisect_left(of_week[key[1]], score) + bisect_right(of_week[key[1]], score)) / 2 / len(of_week[key[1]])
+        for key, score in scores.items()
+    }
+    return pytest.approx({key: NormalDist().inv_cdf(share) for key, share in below.items()}, abs=5e-4)
 
 
 @drawn
@@ -406,12 +422,8 @@ def test_standings_are_the_normal_scores_of_mean_ranks_in_each_week(database: Da
     query = f"WITH measured AS ({measured}) {db.read_sql('fit_bayesian_growth/standings.sql')}"
     users, weeks = [user for user, _ in scores], [week for _, week in scores]
     found = database(query, users, weeks, list(map(float, scores.values())))
-    assert sorted((user, week) for user, week, _ in found) == sorted(scores)
-    of_week = {week: sorted(score for (_, on), score in scores.items() if on == week) for week in weeks}
-    for user, week, standing in found:
-        peers, score = of_week[week], scores[user, week]
-        below = (bisect_left(peers, score) + bisect_right(peers, score)) / 2 / len(peers)
-        assert standing == pytest.approx(NormalDist().inv_cdf(below), abs=5e-4)
+    assert len(found) == len(scores)
+    assert {(user, week): standing for user, week, standing in found} == standings(scores)
 
 
 # -- how much of the log is read ---------------------------------------------------------------------------------------

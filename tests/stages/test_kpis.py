@@ -143,6 +143,8 @@ AS_OF = st.sampled_from(
         datetime(2025, 1, 1, 23, 59, 59, tzinfo=UTC),
         datetime(2024, 12, 30, 0, 0, 1, tzinfo=UTC),
         datetime(2026, 3, 11, 5, 30, tzinfo=UTC),
+        datetime(2021, 1, 4, 12, tzinfo=UTC),  # after the 53rd week of 2020
+        datetime(2024, 2, 29, 6, tzinfo=UTC),
     ]
 )
 TIME_ZONE = st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"])

@@ -24,7 +24,7 @@ from seed_analytics import db
 from seed_analytics.errors import ExitCode
 from seed_analytics.local import Postgres
 from seed_analytics.report import render
-from seed_analytics.settings import STAGES
+from seed_analytics.settings import MODEL_STAGES, STAGES
 from support import Database, invoke
 
 NOW = datetime(2025, 11, 3, 7, 15, tzinfo=UTC)
@@ -506,11 +506,18 @@ def test_a_run_shows_how_it_ended(database: Database, changed: dict[str, Any], t
         assert page.text.count(changed["reason"]) >= len(STAGES)
 
 
+@pytest.mark.parametrize("stage", MODEL_STAGES)
+def test_a_section_tells_what_the_gate_said_of_its_numbers(filled: Database, stage: str) -> None:
+    filled("UPDATE analytics_runs SET reason = 'Two items were left out; a third is odd.' WHERE stage = %s", stage)
+    assert "The gate: Two items were left out. A third is odd." in Page(render(filled.conn, NOW)).text
+
+
 def test_standings_are_told_as_places_among_the_learners(filled: Database) -> None:
     filled('UPDATE analytics_runs SET settings = settings || \'{"BRMS_SCORE_SCALE": "standing"}\'')
     filled("UPDATE brms_fit_meta SET diagnostics = jsonb_set(diagnostics, '{scaling,goal}', '0.5244')")
     text = Page(render(filled.conn, NOW)).text
-    assert "The average learner's standing in accuracy changes by +0.003 a week" in text
+    assert "how their accuracy compares with the others' of the week, not whether all improve" in text
+    assert "a week (90% sure" not in text
     assert "to reach a place above 70% of the week's learners in 4 weeks" in text
 
 

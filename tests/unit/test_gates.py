@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from seed_analytics.segments import Segments
-from seed_analytics.stages import gates
+from seed_analytics.settings import MODEL_STAGES
+from seed_analytics.stages import gates, load
+from support import ROOT
 
 
 def irt_fit(**changes: Any) -> dict[str, Any]:
@@ -288,3 +291,34 @@ def test_segments_say_when_there_is_no_structure(silhouette: float, said: bool) 
     verdict = gates.segments(clustering(silhouette=silhouette))
     assert verdict.accepted
     assert ("continuum" in str(verdict)) is said
+
+
+def numbers_of(module: Any) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, int | float | tuple) and value is not False
+    }
+
+
+def test_the_pages_of_the_models_name_every_threshold() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "models").glob("*.md"))
+    assert [name for name in sorted(numbers_of(gates)) if f"`{name}`" not in pages] == []
+
+
+PAGES = {
+    "calibrate-irt-weekly": "irt",
+    "cluster-segments": "segments",
+    "fit-survival-churn": "survival",
+    "forecast-prophet": "forecast",
+    "fit-bayesian-growth": "growth",
+}
+
+
+@pytest.mark.parametrize("stage", MODEL_STAGES)
+def test_the_page_of_a_model_names_the_least_that_its_stage_needs(stage: str) -> None:
+    module = sys.modules[load(stage).extract.__module__]
+    least = {name for name in numbers_of(module) if name.startswith("MIN_")}
+    page = (ROOT / "docs" / "models" / f"{PAGES[stage]}.md").read_text()
+    assert least
+    assert [name for name in sorted(least) if f"`{name}`" not in page] == []

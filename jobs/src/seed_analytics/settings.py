@@ -254,7 +254,8 @@ class GrowthSettings(BrmsService):
     )
     brms_update_kpi: bool = _setting(True, "Also write P and sigma into weekly_kpi.kpis.")
     metrics_default_target: float = _setting(
-        0, "The goal, in the score's own unit. 0: the mean score of the weeks read."
+        0,
+        "The goal, in the score's own unit (a standing of 0.84: the upper fifth). 0: the mean score of the weeks read.",
     )
 
     @field_validator("brms_family")

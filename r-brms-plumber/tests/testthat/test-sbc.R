@@ -1,4 +1,4 @@
-# A short calibration; the suite of 500 fits is in tests/models/test_growth.py.
+# A short calibration; the suite of 500 fits is in tests/models/test_uniform_ranks.py.
 test_that("ranks of the truth are uniform for every parameter and for P in 50 fits", {
   found <- sbc(50, marginal_model, seed = 31)
   for (name in c(growth_parameters, "P")) {

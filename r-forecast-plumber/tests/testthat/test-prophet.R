@@ -10,7 +10,8 @@ test_that("Prophet itself forecasts Peyton Manning as published", {
 
 test_that("what is expected is what prophet() predicts, before, within and after the known weeks", {
   set.seed(20)
-  for (n in c(8, 9, 33, 60, 105, 106, 120)) for (bend in bend_scales) { # with a season from 106 on
+  # a season from 107 on, of which the first is not known
+  for (n in c(8, 9, 33, 60, 106, 107, 120)) for (bend in bend_scales) {
     dates <- as.Date("2022-01-03") + 7 * seq_len(n + 4)
     values <- c(replace(100 + cumsum(stats::rnorm(n)), c(if (n > 9) 1, 3), NA), rep(NA, 4))
     model <- prophet_model(data.frame(ds = dates, y = values), bend)
@@ -19,6 +20,20 @@ test_that("what is expected is what prophet() predicts, before, within and after
   }
   constant <- replace(rep(0.3, 8), 4, NA)
   expect_identical(prophet_expects(constant, dates[1:8], c(4L, 8L), 0.05), c(0.3, 0.3))
+})
+
+test_that("where LBFGS ends early Newton's method goes on, and only an end that is none is said, once", {
+  ending <- function(codes) {
+    function(..., algorithm) {
+      if (codes[[algorithm]] != 0L) warning("non-zero return code in optimizing")
+      list(return_code = codes[[algorithm]], par = algorithm)
+    }
+  }
+  said <- function(codes) testthat::capture_warnings(optimise_prophet(list(), list(), ending(codes)))
+  expect_equal(optimise_prophet(list(), list(), ending(c(LBFGS = 70L, Newton = 0L))), "Newton")
+  expect_length(said(c(LBFGS = 70L, Newton = 0L)), 0)
+  expect_equal(said(c(LBFGS = 70L, Newton = 70L)), "Prophet's optimiser did not converge.")
+  expect_equal(optimise_prophet(list(), list(), ending(c(LBFGS = 0L))), "LBFGS")
 })
 
 test_that("a trend is continued", {

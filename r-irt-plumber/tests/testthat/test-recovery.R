@@ -39,6 +39,19 @@ test_that("95 % intervals cover the truth in 93 to 97 % of cases", {
   })
 })
 
+test_that("of a 1PL, difficulties are nearly unbiased, and their intervals cover the truth", {
+  found <- do.call(rbind, lapply(1:12, function(seed) {
+    simulated <- simulate_answers(800, 50, 25, seed, a = rep(1, 50))
+    fit <- calibrate(simulated$responses, "1PL")
+    merge(simulated$items, fit$items, by = "item_id", suffixes = c("_true", ""))
+  }))
+  expect_lt(abs(mean(found$b - found$b_true)), .02)
+  expect_lt(sqrt(mean((found$b - found$b_true)^2)), .15)
+  coverage <- mean(abs(found$b - found$b_true) <= stats::qnorm(.975) * found$se_b)
+  expect_gte(coverage, .93)
+  expect_lte(coverage, .97)
+})
+
 test_that("abilities correlate with the truth as their reliability says", {
   fit <- calibrate(simulate_answers(800, 50, 25, seed = 1)$responses)
   expect_equal(truth_and_estimates$theta_correlation[1]^2, fit$fit$reliability, tolerance = .05)

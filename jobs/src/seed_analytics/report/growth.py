@@ -79,7 +79,11 @@ def section(read: Read) -> Section:
         )
     )
     lead += _examples(read, fit, unit, ahead)
-    headline = _headline(fit, scaling, f"standing in {name}" if standing else name, unit)
+    headline = (
+        f"Learners are told apart by how their {name} compares with the others' of the week, not whether all improve."
+        if standing
+        else _headline(fit, scaling, name, unit)
+    )
     if learners:
         headline += f" On average, {things(learners, 'learner')} have a chance of {percent(mean)} to reach {goal} in "
         headline += f"{things(ahead, 'week')}."
@@ -147,6 +151,7 @@ def _examples(read: Read, fit: Mapping[str, Any], unit: Unit, ahead: int) -> lis
                 scaling["goal"],
                 scaling["span"],
                 (low - air, high + air),
+                title="Standing (0: the middle learner)" if unit == "standing" else "Score",
                 share=unit == "share",
             ),
             "Dots are weekly scores; 9 of 10 should lie in the band. "

@@ -431,7 +431,14 @@ def _said(words: Sequence[str], low: Sequence[float], middle: Sequence[float], h
 
 
 def example(
-    name: str, learner: Mapping[str, Any], goal: float, last: float, limits: tuple[float, float], *, share: bool
+    name: str,
+    learner: Mapping[str, Any],
+    goal: float,
+    last: float,
+    limits: tuple[float, float],
+    *,
+    title: str,
+    share: bool,
 ) -> Markup:
     """Draw one learner's weekly scores and the band in which 90% of their scores are expected."""
     weeks, mean, sd = (np.array(floats(learner[key])) for key in ("band_week", "mean", "sd"))
@@ -443,7 +450,7 @@ def example(
         axes.axhline(goal, color=GREEN, linewidth=1.5, linestyle="--")
         axes.plot(np.array(floats(learner["week"])) + 1, floats(learner["score"]), "o", color=INK, markersize=5)
         axes.set_ylim(*limits)
-        axes.set_title("Score")
+        axes.set_title(title)
         axes.set_xlabel("Week")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if share:

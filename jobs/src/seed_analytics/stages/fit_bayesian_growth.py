@@ -38,7 +38,11 @@ def extract(run: Run[GrowthSettings]) -> dict[str, Any]:
             f"growth needs {MIN_LEARNERS} and {MIN_WEEKS}."
         )
     if not found["scale"]:
-        raise Rejected(f"Every score is {found['center']:g}: nothing grows, nothing differs")
+        raise Rejected(
+            f"Every score is {found['center']:g}: nothing grows, nothing differs"
+            if settings.brms_score_scale == "raw"
+            else "In each week all learners have the same score, and so one standing: set BRMS_SCORE_SCALE=raw"
+        )
     span = settings.brms_lookback_weeks - 1
     scaling = Scaling(span / 2, span, found["center"], found["scale"])
     students = read("students", **asdict(scaling))

@@ -60,4 +60,4 @@ def test_the_rank_checks_see_a_posterior_that_is(shift: float, width: float) -> 
     truth = np.random.default_rng(3).normal(size=FITS)
     bent = np.floor(RANKS * stats.norm.cdf(truth, loc=shift, scale=width))
     assert ecdf(bent, RANKS) <= ALARM
-    assert chi_square(bent, RANKS) <= 0.01
+    assert chi_square(bent, RANKS) <= 0.01  # bins see such bends less sharply than bands do
