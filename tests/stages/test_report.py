@@ -516,7 +516,10 @@ def test_standings_are_told_as_places_among_the_learners(filled: Database) -> No
     filled('UPDATE analytics_runs SET settings = settings || \'{"BRMS_SCORE_SCALE": "standing"}\'')
     filled("UPDATE brms_fit_meta SET diagnostics = jsonb_set(diagnostics, '{scaling,goal}', '0.5244')")
     text = Page(render(filled.conn, NOW)).text
-    assert "how their accuracy compares with the others' of the week, not whether all improve" in text
+    assert (
+        "Each learner's accuracy is compared with that of the week's other learners: whether all improve is not seen."
+        in text
+    )
     assert "a week (90% sure" not in text
     assert "to reach a place above 70% of the week's learners in 4 weeks" in text
 

@@ -80,7 +80,7 @@ def section(read: Read) -> Section:
     )
     lead += _examples(read, fit, unit, ahead)
     headline = (
-        f"Learners are told apart by how their {name} compares with the others' of the week, not whether all improve."
+        f"Each learner's {name} is compared with that of the week's other learners: whether all improve is not seen."
         if standing
         else _headline(fit, scaling, name, unit)
     )
