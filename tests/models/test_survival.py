@@ -273,6 +273,14 @@ def test_another_unit_scales_the_coefficient_only(ask: Ask, base: dict[str, Any]
         assert gates.survival(scaled) == gates.survival(base)
 
 
+def test_hours_for_days_give_the_same_fit(ask: Ask, small: dict[str, list[Any]]) -> None:
+    hours = small | {name: [24 * value for value in small[name]] for name in ("day", "gap_days")}
+    scaled = body_of(hours, score=someone(away=3 * 24), as_of_day=24 * DAYS, threshold_days=24 * 14, holdout_days=0)
+    one, other = ask(body_of(small, score=someone(), holdout_days=0)), ask(scaled)
+    for part in ("coefficients", "concordance", "log_likelihood", "scores"):
+        close(other[part], one[part], 1e-9)
+
+
 # ---- Nothing from the future
 
 
