@@ -107,12 +107,12 @@ REFUSED = {
     "scores of one learner": (
         "fit-bayesian-growth",
         "DELETE FROM attempt WHERE student_id <> 'learner-000007'",
-        ("skipped", r"^1 learners have scores in ([3-9]|\d\d) weeks"),
+        ("skipped", r"^Learners with scores: 1, weeks with scores: ([3-9]|\d\d);"),
     ),
     "scores of one week": (
         "fit-bayesian-growth",
         f"DELETE FROM attempt WHERE started_at < {THIS_WEEK} - interval '7 days'",
-        ("skipped", r"^\d{3} learners have scores in 1 weeks"),
+        ("skipped", r"^Learners with scores: \d{3}, weeks with scores: 1;"),
     ),
     "one score for all": (
         "fit-bayesian-growth",

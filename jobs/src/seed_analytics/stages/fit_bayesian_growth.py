@@ -34,7 +34,7 @@ def extract(run: Run[GrowthSettings]) -> dict[str, Any]:
     run.log.info(f"Loaded {found['rows']} weekly scores of {found['users']} users over {found['weeks']} weeks")
     if found["users"] < MIN_LEARNERS or found["weeks"] < MIN_WEEKS:
         raise TooLittleData(
-            f"{found['users']} learners have scores in {found['weeks']} weeks; "
+            f"Learners with scores: {found['users']}, weeks with scores: {found['weeks']}; "
             f"growth needs {MIN_LEARNERS} and {MIN_WEEKS}."
         )
     if not found["scale"]:
