@@ -185,7 +185,7 @@ def example(user: str = "learner", name: str = "example") -> str:
         "mean": [0.4, 0.5, 0.6],
         "sd": [0.1] * 3,
     }
-    return str(pictures.example(name, learner, 0.5, 1, (0, 1), share=True))
+    return str(pictures.example(name, learner, 0.5, 1, (0, 1), title="Score", share=True))
 
 
 def test_a_picture_twice_is_the_same_and_two_pictures_share_no_id() -> None:
