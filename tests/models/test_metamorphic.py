@@ -6,7 +6,7 @@ Each test changes the data of a database in which every stage has published, run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache, partial
 from typing import Any
@@ -146,8 +146,7 @@ class Changed:
         before: what each stage had published.
         renamed: users' names before and after, where they have others.
         weeks: by how many the dates were moved.
-        template: name of the database that it is a copy of.
-        database: the copy, of one test.
+        database: of one test.
 
     """
 
@@ -155,19 +154,25 @@ class Changed:
     before: dict[str, list[dict[Any, tuple[Any, ...]]]]
     renamed: dict[str, str]
     weeks: int
-    template: str
     database: Database
+
+    @property
+    def twins(self) -> bool:
+        """True where every user was copied."""
+        return CHANGES[self.change] is copy
 
 
 _names = iter(range(10**9))
 
 
 @pytest.fixture(scope="module")
-def changed_once(postgres: Postgres, published_template: str) -> Callable[[str], Changed]:
-    """The data changed, once for all stages."""
+def changed_once(
+    postgres: Postgres, published_template: str
+) -> Callable[[str], tuple[str, Callable[[Database], Changed]]]:
+    """The data changed, once for all stages: the name of their database, and what to make of a copy."""
 
     @cache
-    def by(change: str) -> Changed:
+    def by(change: str) -> tuple[str, Callable[[Database], Changed]]:
         name = f"changed_{next(_names)}"
         url = postgres.create_database(name, template=published_template)
         with psycopg.connect(url, autocommit=True) as conn:
@@ -177,19 +182,22 @@ def changed_once(postgres: Postgres, published_template: str) -> Callable[[str],
             users = database("SELECT DISTINCT student_id, md5(student_id) FROM attempt")
             forget(database)
             weeks = CHANGES[change](database) or 0
-        return Changed(change, before, dict(users) if change == "renamed users" else {}, weeks, name, database)
+        renamed = dict(users) if change == "renamed users" else {}
+        return name, partial(Changed, change, before, renamed, weeks)
 
     return by
 
 
 @pytest.fixture
 def changed(
-    request: pytest.FixtureRequest, postgres: Postgres, changed_once: Callable[[str], Changed]
+    request: pytest.FixtureRequest,
+    postgres: Postgres,
+    changed_once: Callable[[str], tuple[str, Callable[[Database], Changed]]],
 ) -> Iterator[Changed]:
     """``parametrize("changed", CHANGES, indirect=True)``: data changed so."""
-    made = changed_once(request.param)
-    for database in copy_of(postgres, made.template, f"changed_{next(_names)}"):
-        yield replace(made, database=database)
+    template, of = changed_once(request.param)
+    for database in copy_of(postgres, template, f"changed_{next(_names)}"):
+        yield of(database)
 
 
 @pytest.mark.parametrize("stage", MODEL_STAGES)
@@ -255,22 +263,21 @@ STAYS = {
 @pytest.mark.parametrize("stage", STAYS)
 @pytest.mark.parametrize("changed", ESTIMATES_STAY, indirect=True)
 def test_estimates_stay_with(changed: Changed, run: Run, stage: str) -> None:
-    twins = changed.change == "a copy of every user"
     again(changed.database, run, stage)
     before, after = changed.before[stage], found(changed.database, stage)
     for old, new in zip(before, after, strict=True):
-        assert len(old.keys() - new.keys()) <= (not twins)
+        assert len(old.keys() - new.keys()) <= (not changed.twins)
         for twin in new.keys() - old.keys():
             assert same(new[twin], new[str(twin).removesuffix("-twin")]), twin
-    if stage == "forecast-prophet" and twins:  # a forecast of means, of which anomalies stay, too
+    if stage == "forecast-prophet" and changed.twins:  # a forecast of means, of which anomalies stay, too
         unchanged(after, before)
     for number, stays in STAYS[stage].items():
         old, new = before[stays.query], after[stays.query]
         moved = [abs(stays.moved(old[name], new[name])) for name in old.keys() & new.keys()]
-        most = stays.copy if twins else stays.remove
+        most = stays.copy if changed.twins else stays.remove
         assert max(moved) <= most, number
         assert np.mean(moved) <= most / 3, number
-        assert twins or max(moved) > 0, f"the user was to have a part in {number}"
+        assert changed.twins or max(moved) > 0, f"the user was to have a part in {number}"
 
 
 @pytest.mark.parametrize("prior_sd", [0, 0.5])
@@ -322,15 +329,14 @@ def test_anchors_keep_the_scale_when_the_weakest_leave(published: Database, run:
 
 @pytest.mark.parametrize("changed", ESTIMATES_STAY, indirect=True)
 def test_segments_stay_with(changed: Changed, run: Run) -> None:
-    twins = changed.change == "a copy of every user"
     again(changed.database, run, "cluster-segments")
     (old,), (new,) = changed.before["cluster-segments"], found(changed.database, "cluster-segments")
     for twin in new.keys() - old.keys():
         assert new[twin] == new[str(twin).removesuffix("-twin")], twin
     common = old.keys() & new.keys()
     assert len(common) >= len(old) - 1
-    assert len(new) == (2 * len(old) if twins else len(common))
-    assert sum(new[user] == old[user] for user in common) >= (1 if twins else 0.98) * len(common)
+    assert len(new) == (2 * len(old) if changed.twins else len(common))
+    assert sum(new[user] == old[user] for user in common) >= (1 if changed.twins else 0.98) * len(common)
 
 
 # ---- Units
@@ -444,9 +450,8 @@ def test_kpis_are_the_same_with(
     changed: Changed, run: Run, unchanged_kpis: dict[tuple[str, date], dict[str, float]]
 ) -> None:
     left_out = {"learner-000007"} if changed.change == "one user removed" else set()
-    twins = changed.change == "a copy of every user"
     new = kpis(changed.database, run, changed.weeks)
-    assert len(new) == len(unchanged_kpis) * (2 if twins else 1) - 4 * len(left_out)
+    assert len(new) == len(unchanged_kpis) * (2 if changed.twins else 1) - 4 * len(left_out)
     for (user, week), kpi in unchanged_kpis.items():
         if user not in left_out:
             other = new[changed.renamed.get(user, user), week + timedelta(weeks=changed.weeks)]

@@ -98,14 +98,14 @@ class Run(Generic[S]):
 
     def read(self, name: str, **params: Any) -> Columns:
         """Run ``sql/NAME`` with ``as_of`` and the given parameters; return its columns and count its rows."""
-        columns = db.fetch_columns(self.conn, db.read_sql(name), {"as_of": self.as_of, **params})
-        self.rows_read += len(next(iter(columns.values()), []))
-        return columns
+        return self._fetch(db.read_sql(name), params)
 
     def read_over(self, relations: Mapping[str, str], name: str, **params: Any) -> Columns:
         """Run ``sql/NAME`` with relations that files of ``sql/`` define: where settings choose what is read."""
         defined = ", ".join(f"{relation} AS (\n{db.read_sql(file)}\n)" for relation, file in relations.items())
-        query = f"WITH {defined}\n{db.read_sql(name)}"
+        return self._fetch(f"WITH {defined}\n{db.read_sql(name)}", params)
+
+    def _fetch(self, query: str, params: Mapping[str, Any]) -> Columns:
         columns = db.fetch_columns(self.conn, query, {"as_of": self.as_of, **params})
         self.rows_read += len(next(iter(columns.values()), []))
         return columns

@@ -51,9 +51,9 @@ def section(read: Read) -> Section:
         return EMPTY
     settings, scaling = fit["settings"] or {}, fit["diagnostics"].get("scaling") or {}
     source = settings.get("BRMS_SCORE_SOURCE", "accuracy")
-    name = FEATURES[{kpi: feature for feature, kpi in CLUSTER_FEATURES.items()}[source]][0].lower()
-    standing = settings.get("BRMS_SCORE_SCALE") == "standing"
-    unit: Unit = "standing" if standing else "share" if source == "accuracy" else "number"
+    unit: Unit = "share" if source == "accuracy" else "number"
+    if settings.get("BRMS_SCORE_SCALE") == "standing":
+        unit = "standing"
     ahead = int(settings.get("BRMS_HORIZON_WEEKS", HORIZON_WEEKS))
     goal = score(scaling.get("goal"), unit)
     bins = read("growth_chances")
@@ -79,11 +79,7 @@ def section(read: Read) -> Section:
         )
     )
     lead += _examples(read, fit, unit, ahead)
-    headline = (
-        f"Each learner's {name} is compared with that of the week's other learners: whether all improve is not seen."
-        if standing
-        else _headline(fit, scaling, name, unit)
-    )
+    headline = _headline(fit, scaling, source, unit)
     if learners:
         headline += f" On average, {things(learners, 'learner')} have a chance of {percent(mean)} to reach {goal} in "
         headline += f"{things(ahead, 'week')}."
@@ -110,7 +106,13 @@ def change(value: Any, unit: Unit) -> str:
     return f"{number(100 * value, 2, sign=True)} points" if unit == "share" else number(value, 3, sign=True)
 
 
-def _headline(fit: Mapping[str, Any], scaling: Mapping[str, Any], name: str, unit: Unit) -> str:
+def _headline(fit: Mapping[str, Any], scaling: Mapping[str, Any], source: str, unit: Unit) -> str:
+    name = FEATURES[{kpi: feature for feature, kpi in CLUSTER_FEATURES.items()}[source]][0].lower()
+    if unit == "standing":
+        return (
+            f"Each learner's {name} is compared with that of the week's other learners: "
+            "whether all improve is not seen."
+        )
     slope = fit["posterior_summary"].get("b_week") or {}
     if not scaling.get("span") or not finite(slope.get("mean")):
         return "The population's growth is in the table below."
