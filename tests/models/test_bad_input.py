@@ -341,6 +341,11 @@ FLAGGED = {
         + ")",
         CONTINUUM,
     ),
+    "a feature that most learners lack": (
+        "cluster-segments",
+        "UPDATE weekly_kpi SET kpis = kpis - 'R_t' WHERE user_id < 'learner-000180'",
+        "Left out recovery: missing for 60% of the learners",
+    ),
     "a feature that repeats another": (
         "cluster-segments",
         """UPDATE weekly_kpi SET kpis = kpis || jsonb_build_object('sessions', 10 * (kpis ->> 'A_t')::float)""",
